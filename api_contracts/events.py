@@ -1,0 +1,128 @@
+"""What a subscriber sees: one JSON object an event, the same bytes on the channel and in the log."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from api_contracts.errors import TaskError
+from api_contracts.results import Result, Timings, Usage
+
+#: Largest event on a channel, in bytes. Redis drops a subscriber whose buffer outgrows its
+#: limit (32 MiB by default): 512 events of this size must fit.
+EVENT_LIMIT = 64 * 1024
+
+
+class EventId(NamedTuple):
+    """``attempt-seq``: place of an event in its task's log, and the cursor to resume after."""
+
+    attempt: int
+    seq: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``7-12``; ValueError says what was expected."""
+        attempt, dash, seq = text.partition("-")
+        if not (dash and attempt.isdecimal() and seq.isdecimal() and text.isascii()):
+            message = f"an event id reads ATTEMPT-SEQ, such as 1-17, not {text[:40]!r}"
+            raise ValueError(message)
+        return cls(int(attempt), int(seq))
+
+    def __str__(self) -> str:
+        """Write it as Redis and subscribers do."""
+        return f"{self.attempt}-{self.seq}"
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: Annotated[str, Field(pattern=r"^\d+-\d+$")]
+    task_id: str
+    at: int = Field(description="Unix time in milliseconds, by the writer's clock.")
+
+    @property
+    def cursor(self) -> EventId:
+        """The id as two numbers, to compare."""
+        return EventId.parse(self.id)
+
+
+class Queued(_Event):
+    """The task is on record; always ``0-1``."""
+
+    type: Literal["queued"] = "queued"
+
+
+class Started(_Event):
+    """A worker begins an attempt; always ``ATTEMPT-0``."""
+
+    type: Literal["started"] = "started"
+    attempt: Annotated[int, Field(ge=1)]
+    worker: str
+    resets: bool = Field(description="Chunks of earlier attempts were sent, and are void.")
+
+
+class Chunk(_Event):
+    """A piece of the answer, as the router sent it."""
+
+    type: Literal["chunk"] = "chunk"
+    data: Any = Field(description="The JSON object of the router, unchanged.")
+
+
+class Stored(_Event):
+    """In place of an event over 64 KiB, on the channel only: its whole stands in the log."""
+
+    type: Literal["stored"] = "stored"
+
+
+class Retrying(_Event):
+    """The attempt failed; another follows."""
+
+    type: Literal["retrying"] = "retrying"
+    error: TaskError
+    delay_ms: Annotated[int, Field(ge=0)]
+    next_at: int = Field(description="When the next attempt is due, unix time in milliseconds.")
+
+
+class Completed(_Event):
+    """Ending: the whole answer is here, or in the record where it is too large for an event."""
+
+    type: Literal["completed"] = "completed"
+    finish_reason: str | None
+    usage: Usage
+    timings: Timings
+    result: Result | None = Field(default=None, description="Absent where too large.")
+    result_key: str | None = Field(default=None, description="Record whose `result` has it.")
+
+
+class Failed(_Event):
+    """Ending: no further attempt will be made."""
+
+    type: Literal["failed"] = "failed"
+    error: TaskError
+
+
+class Cancelled(_Event):
+    """Ending: somebody cancelled the task."""
+
+    type: Literal["cancelled"] = "cancelled"
+
+
+class Expired(_Event):
+    """Ending: the task was not started before its ``expires_at``."""
+
+    type: Literal["expired"] = "expired"
+
+
+Ending = Completed | Failed | Cancelled | Expired
+Event = Queued | Started | Chunk | Retrying | Ending
+ENDINGS = frozenset({"completed", "failed", "cancelled", "expired"})
+
+_EVENT: TypeAdapter[Event | Stored] = TypeAdapter(
+    Annotated[Event | Stored, Field(discriminator="type")]
+)
+
+
+def parse_event(data: bytes | str) -> Event | Stored:
+    """Read an event from a channel or a log."""
+    return _EVENT.validate_json(data)

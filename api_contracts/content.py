@@ -13,7 +13,6 @@ import ipaddress
 import re
 import socket
 from pathlib import Path
-from urllib.parse import urlsplit
 
 #: Largest picture, in bytes after base64. What the large providers take for one image.
 IMAGE_LIMIT = 20 * 1024 * 1024
@@ -23,9 +22,20 @@ URL_LIMIT = 8192
 _MAGIC_LENGTH = 12
 #: As many base64 characters as hold the magic bytes.
 _MAGIC_CHARACTERS = 16
+#: IPv6 addresses that are given out; the rest is local, or wraps an IPv4 address (RFC 4291).
+_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 
+_HTTPS = re.compile(r"https://(?P<authority>[^/?#]*)", re.IGNORECASE)
+_AUTHORITY = re.compile(r"(\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(:[0-9]{0,5})?")
 _DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]+);base64,", re.IGNORECASE)
-_LOCAL_NAMES = ("localhost", "local", "internal", "intranet", "lan", "home.arpa", "localdomain")
+#: A host name of two labels or more. The last one has a letter first: whatever ends in a number
+#: is an IPv4 address to browsers and to many resolvers.
+_HOST_NAME = re.compile(r"([a-z0-9_-]{1,63}\.)+[a-z][a-z0-9-]{0,62}")
+#: Endings that mean the inside of some network (RFC 6761, 6762 appendix G, 8375; Kubernetes).
+_LOCAL_NAMES = (
+    ".localhost", ".local", ".internal", ".intranet", ".private", ".corp", ".home", ".lan",
+    ".home.arpa", ".localdomain", ".svc",
+)  # fmt: skip
 
 
 def image_type(head: bytes) -> str | None:
@@ -44,7 +54,7 @@ def image_type(head: bytes) -> str | None:
 def data_url(image: bytes, limit: int = IMAGE_LIMIT) -> str:
     """Write an image's bytes as a data URL; ValueError where they are none or too many."""
     if len(image) > limit:
-        message = f"the image has {len(image)} bytes; at most {limit} are taken"
+        message = f"the image is larger than {limit} bytes"
         raise ValueError(message)
     mime = image_type(image[:_MAGIC_LENGTH])
     if mime is None:
@@ -64,11 +74,8 @@ def image_url(image: str | bytes | Path, limit: int = IMAGE_LIMIT) -> str:
     if isinstance(image, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", image):
         check_image_url(image, limit)
         return image
-    path = Path(image)
-    if path.stat().st_size > limit:
-        message = f"the image has {path.stat().st_size} bytes; at most {limit} are taken"
-        raise ValueError(message)
-    return data_url(path.read_bytes(), limit)
+    with Path(image).open("rb") as file:
+        return data_url(file.read(limit + 1), limit)
 
 
 def check_image_url(url: str, limit: int = IMAGE_LIMIT) -> None:
@@ -82,14 +89,14 @@ def check_image_url(url: str, limit: int = IMAGE_LIMIT) -> None:
     if not url.isascii() or re.search(r"[\x00-\x20\x7f\\]", url):
         message = "the URL has characters that no URL has"
         raise ValueError(message)
-    parts = urlsplit(url)
-    if parts.scheme != "https":
+    https = _HTTPS.match(url)
+    if https is None:
         message = "an image URL must be https or a data URL"
         raise ValueError(message)
-    if parts.username is not None or parts.password is not None:
+    if "@" in https["authority"]:
         message = "an image URL must not carry a user or a password"
         raise ValueError(message)
-    if not _public(parts.hostname or ""):
+    if not _public(https["authority"].lower()):
         message = "an image URL must name a public host"
         raise ValueError(message)
 
@@ -99,9 +106,8 @@ def _check_data_url(url: str, limit: int) -> None:
     if head is None:
         message = "a data URL must read data:image/TYPE;base64,…"
         raise ValueError(message)
-    size = (len(url) - head.end()) * 3 // 4
-    if size > limit + 2:
-        message = f"the image has about {size} bytes; at most {limit} are taken"
+    if (len(url) - head.end()) * 3 // 4 - url[-2:].count("=") > limit:
+        message = f"the image is larger than {limit} bytes"
         raise ValueError(message)
     start = url[head.end() : head.end() + _MAGIC_CHARACTERS]
     try:
@@ -115,20 +121,35 @@ def _check_data_url(url: str, limit: int) -> None:
         raise ValueError(message)
 
 
-def _public(host: str) -> bool:
-    """Tell whether a host name may be public, without asking DNS.
+def _public(authority: str) -> bool:
+    """Tell whether a lower-case ``host:port`` may be public, without asking DNS.
 
     Every spelling of an IPv4 address that resolvers take (``2130706433``, ``0x7f.1``) is read as
     they read it, by ``inet_aton``.
     """
-    host = host.rstrip(".")
+    host = _AUTHORITY.fullmatch(authority)
+    if host is None:
+        return False
+    if host["ipv6"]:
+        return _public_ipv6(host["ipv6"])
+    name = host["name"].removesuffix(".")
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        try:
-            address = ipaddress.ip_address(socket.inet_aton(host))
-        except (OSError, ValueError):
-            return "." in host and not host.endswith(tuple(f".{name}" for name in _LOCAL_NAMES))
-    if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address.sixtofour or address
+        address = ipaddress.IPv4Address(socket.inet_aton(name))
+    except OSError:
+        return bool(_HOST_NAME.fullmatch(name)) and not f".{name}".endswith(_LOCAL_NAMES)
+    return _public_ipv4(address)
+
+
+def _public_ipv4(address: ipaddress.IPv4Address) -> bool:
     return address.is_global and not address.is_multicast
+
+
+def _public_ipv6(host: str) -> bool:
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    inner = address.ipv4_mapped or address.sixtofour
+    if inner is not None:
+        return _public_ipv4(inner)
+    return address.is_global and address in _GLOBAL_IPV6

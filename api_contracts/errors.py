@@ -20,8 +20,9 @@ Exceptions of the client library::
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -98,6 +99,33 @@ class TaskError(BaseModel):
     )
 
 
+#: What is wrong, in plain words, by pydantic's name of the fault. Its own sentences are kept for
+#: faults that are not here; none of them repeats the value.
+_REASONS: Final = {
+    "missing": "is required",
+    "extra_forbidden": "is not a field of a task",
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be an array",
+    "string_type": "must be a string",
+    "string_unicode": "holds half a surrogate pair, which is no character",
+    "int_type": "must be an integer",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "literal_error": "must be {expected}",
+    "string_pattern_mismatch": "must match {pattern}",
+    "string_too_short": "must have at least {min_length} character(s)",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length} item(s)",
+    "too_long": "must have at most {max_length} items",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
+#: A part of a field's path that may be named. Names come from the task too, and could be text.
+_NAMEABLE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
 class RouterWorkerError(Exception):
     """Base of everything that the client library raises."""
 
@@ -120,14 +148,23 @@ class InvalidTask(RouterWorkerError, ValueError):
         """Translate pydantic's report: its first error, without the input that it would print.
 
         ``under`` is put before the field's path. A validator that raised InvalidTask has named
-        the field itself.
+        the field from where it stands.
         """
         first = error.errors(include_url=False, include_input=False)[0]
-        cause = first.get("ctx", {}).get("error")
+        context = first.get("ctx", {})
+        cause = context.get("error")
+        path = [nameable(part) for part in first["loc"]]
         if isinstance(cause, InvalidTask):
-            return InvalidTask(under + cause.field, cause.reason)
-        path = ".".join(str(part) for part in first["loc"]) or "task"
-        return InvalidTask(under + path, first["msg"].removeprefix("Value error, "))
+            return InvalidTask(under + ".".join([*path, cause.field]), cause.reason)
+        known = _REASONS.get(first["type"])
+        reason = known.format(**context) if known else first["msg"].removeprefix("Value error, ")
+        return InvalidTask(under + ".".join(path) if path else under[:-1] or "task", reason)
+
+
+def nameable(part: object) -> str:
+    """Write a part of a field's path: a plain name or an index as it is, else ``?``."""
+    text = str(part)
+    return text if _NAMEABLE.fullmatch(text) else "?"
 
 
 class TaskExists(InvalidTask):

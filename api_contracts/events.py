@@ -1,8 +1,9 @@
-"""What a subscriber sees: one JSON object an event, the same bytes on the channel and in the log."""
+"""What a subscriber sees: one JSON object an event, the same on the channel and in the log."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple, Self
+import re
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -12,6 +13,8 @@ from api_contracts.results import Result, Timings, Usage
 #: Largest event on a channel, in bytes. Redis drops a subscriber whose buffer outgrows its
 #: limit (32 MiB by default): 512 events of this size must fit.
 EVENT_LIMIT = 64 * 1024
+#: 18 digits fit Redis's 64 bits. ``[0-9]``, since ``\\d`` takes the digits of every script.
+_EVENT_ID: Final = r"^[0-9]{1,18}-[0-9]{1,18}$"
 
 
 class EventId(NamedTuple):
@@ -23,10 +26,10 @@ class EventId(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``7-12``; ValueError says what was expected."""
-        attempt, dash, seq = text.partition("-")
-        if not (dash and attempt.isdecimal() and seq.isdecimal() and text.isascii()):
+        if not re.fullmatch(_EVENT_ID, text):
             message = f"an event id reads ATTEMPT-SEQ, such as 1-17, not {text[:40]!r}"
             raise ValueError(message)
+        attempt, _, seq = text.partition("-")
         return cls(int(attempt), int(seq))
 
     def __str__(self) -> str:
@@ -37,7 +40,7 @@ class EventId(NamedTuple):
 class _Event(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    id: Annotated[str, Field(pattern=r"^\d+-\d+$")]
+    id: Annotated[str, Field(pattern=_EVENT_ID)]
     task_id: str
     at: int = Field(description="Unix time in milliseconds, by the writer's clock.")
 
@@ -66,7 +69,7 @@ class Chunk(_Event):
     """A piece of the answer, as the router sent it."""
 
     type: Literal["chunk"] = "chunk"
-    data: Any = Field(description="The JSON object of the router, unchanged.")
+    data: Any = Field(description="The JSON object of the router, unchanged.", repr=False)
 
 
 class Stored(_Event):
@@ -119,10 +122,11 @@ Event = Queued | Started | Chunk | Retrying | Ending
 ENDINGS = frozenset({"completed", "failed", "cancelled", "expired"})
 
 _EVENT: TypeAdapter[Event | Stored] = TypeAdapter(
-    Annotated[Event | Stored, Field(discriminator="type")]
+    Annotated[Event | Stored, Field(discriminator="type")],
+    config=ConfigDict(hide_input_in_errors=True),
 )
 
 
 def parse_event(data: bytes | str) -> Event | Stored:
-    """Read an event from a channel or a log."""
+    """Read an event from a channel or a log; ValueError, without its text, where it is none."""
     return _EVENT.validate_json(data)

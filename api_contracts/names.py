@@ -77,5 +77,5 @@ class Keys:
         return f"{self.prefix}:dead"
 
     def idempotency(self, tenant: str, key: str) -> str:
-        """String: the id of the task that first used this key of this tenant."""
+        """Name the string with the id of the task that first used this key of this tenant."""
         return f"{self.prefix}:idem:{tenant}:{key}"

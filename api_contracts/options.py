@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
+from api_contracts import jsontext
+from api_contracts.errors import InvalidTask, nameable
 from api_contracts.names import Queue
 
 #: Longest stay of a result, in seconds: 30 days. Redis is no archive.
 RESULT_TTL_MAX = 30 * 86_400
-#: Longest JSON of ``metadata``, in characters: it is echoed in every ending.
+#: Longest JSON of ``metadata``, in bytes: it is echoed in every result.
 METADATA_LIMIT = 16_384
 #: Dates before this are seconds written for milliseconds, in unix ms (2001-09-09).
 EARLIEST_MS = 1_000_000_000_000
+#: The last millisecond of the year 9999, in unix ms; scripts count exactly up to 2^53.
+LATEST_MS = 253_402_300_799_999
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _unix_ms(value: object) -> object:
@@ -23,28 +35,49 @@ def _unix_ms(value: object) -> object:
         if value.tzinfo is None:
             message = "a datetime needs a time zone"
             raise ValueError(message)
-        return int(value.timestamp() * 1000)
+        return (value - _EPOCH) // timedelta(milliseconds=1)
     return value
 
 
+def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    jsontext.check(metadata)
+    if len(jsontext.write(metadata)) > METADATA_LIMIT:
+        message = f"has more than {METADATA_LIMIT} bytes of JSON"
+        raise ValueError(message)
+    return metadata
+
+
 #: A moment as unix time in milliseconds.
-UnixMs = Annotated[int, BeforeValidator(_unix_ms), Field(ge=EARLIEST_MS, strict=True)]
+UnixMs = Annotated[int, Field(ge=EARLIEST_MS, le=LATEST_MS, strict=True), BeforeValidator(_unix_ms)]
 #: Words that become part of a Redis key.
 KeyWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
-class RetryPolicy(BaseModel):
+class Closed(BaseModel):
+    """A part of a task: it never changes, and a field that nobody knows is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_first_unknown(cls, value: object) -> object:
+        """Stop at one unknown field where there must be some: pydantic would list a million."""
+        if isinstance(value, dict) and len(value) > len(cls.model_fields):
+            unknown = next(name for name in value if name not in cls.model_fields)
+            raise InvalidTask(nameable(unknown), "is not a field of a task")
+        return value
+
+
+class RetryPolicy(Closed):
     """Exponential back-off with full jitter: the n-th delay is uniform in 0 … base · factor^n.
 
     Source of the rule: "Exponential Backoff And Jitter", AWS Architecture Blog (2015).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 5
-    base_s: Annotated[float, Field(ge=0, le=3600, strict=False)] = 1.0
-    factor: Annotated[float, Field(ge=1, le=10, strict=False)] = 2.0
-    cap_s: Annotated[float, Field(ge=0, le=3600, strict=False)] = 60.0
+    base_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 1.0
+    factor: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = 2.0
+    cap_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 60.0
 
     def ceiling_s(self, failures: int) -> float:
         """Return the longest back-off after that many failed calls (1 or more), in seconds.
@@ -55,10 +88,8 @@ class RetryPolicy(BaseModel):
         return min(self.cap_s, self.base_s * growth)
 
 
-class Options(BaseModel):
+class Options(Closed):
     """What a producer may say about one task. Every field has a default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     stream: bool | None = Field(
         default=None,
@@ -87,18 +118,13 @@ class Options(BaseModel):
     result_ttl: Annotated[int, Field(ge=1, le=RESULT_TTL_MAX)] = Field(
         default=86_400, description="How long record and log stay after the ending, in seconds."
     )
-    metadata: dict[str, JsonValue] = Field(
-        default_factory=dict, description="Echoed in the result; never read."
+    metadata: Annotated[dict[str, Any], AfterValidator(_check_metadata)] = Field(
+        default_factory=dict,
+        description=f"Echoed in the result; never read. At most {METADATA_LIMIT} bytes of JSON.",
+        repr=False,
     )
 
     @property
     def queue(self) -> Queue:
         """The queue that this priority means."""
         return Queue.BATCH if self.priority == "batch" else Queue.INTERACTIVE
-
-    @model_validator(mode="after")
-    def _check(self) -> Options:
-        if len(str(self.metadata)) > METADATA_LIMIT:
-            message = f"metadata is over {METADATA_LIMIT} characters"
-            raise ValueError(message)
-        return self

@@ -7,48 +7,33 @@ that nobody knows is a mistake, and is refused.
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
-from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    JsonValue,
+    GetJsonSchemaHandler,
     ValidationError,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from api_contracts.content import check_image_url
+from api_contracts import jsontext
+from api_contracts.chat import WITH_IMAGE, ChatParameters, image_urls
 from api_contracts.errors import InvalidTask
+from api_contracts.fields import Headers, NativePath
 from api_contracts.names import CeleryTask
-from api_contracts.options import Options
+from api_contracts.options import Closed, Options
 
 #: Largest body for the router, in bytes of JSON: one 20 MiB picture in base64, and some text.
 BODY_LIMIT = 32 * 1024 * 1024
-#: Native calls go nowhere else under the router's base URL.
-NATIVE_PREFIXES: Final = ("/v1/", "/api/v3/")
-#: Longest native path with its query, in characters; the longest documented has about 120.
-PATH_LIMIT = 512
 
-#: Headers that a task must not set: credentials and routing are the worker's, and the others
-#: describe one connection, not the request (RFC 9110, 7.6.1).
-REFUSED_HEADERS: Final = frozenset({
-    "authorization", "proxy-authorization", "proxy-authenticate", "cookie", "x-api-key",
-    "api-key", "x-goog-api-key", "vendor", "host", "connection", "keep-alive", "te", "trailer",
-    "transfer-encoding", "upgrade", "proxy-connection", "content-length", "content-type",
-    "content-encoding", "accept-encoding", "expect",
-})  # fmt: skip
-#: Query names that carry a key: it would stand in records and logs.
-_SECRET_QUERY = re.compile(r"[?&](key|api_key|apikey|access_token|token)=", re.IGNORECASE)
-_PATH = re.compile(r"/[A-Za-z0-9._~:/-]+(\?[A-Za-z0-9._~=&,:-]*)?")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-_HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
+_ID: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
 
 def new_id() -> str:
@@ -57,90 +42,47 @@ def new_id() -> str:
 
 
 def _canonical_uuid(value: object) -> object:
-    """Write a UUID the one way that keys are made of; leave the rest to the type check."""
-    return str(value) if isinstance(value, uuid.UUID) else value
+    """Take a UUID, written the one way that keys are made of."""
+    text = str(value) if isinstance(value, uuid.UUID) else value
+    if isinstance(text, str) and re.fullmatch(_ID, text):
+        return text
+    message = "must be a UUID in lower-case, such as 0b6f0c1e-5d2a-4c0e-9a53-0d7f5a1b2c3d"
+    raise ValueError(message)
 
 
-TaskId = Annotated[
-    str,
-    BeforeValidator(_canonical_uuid),
-    Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"),
-]
+TaskId = Annotated[str, Field(pattern=_ID), BeforeValidator(_canonical_uuid)]
 
 
-def _check_headers(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name):
-            message = "a header name has characters that no header name has"
-            raise ValueError(message)
-        if name.lower() in REFUSED_HEADERS:
-            message = f"the header {name.lower()} is not a task's to set"
-            raise ValueError(message)
-        if not _HEADER_VALUE.fullmatch(value):
-            message = f"the value of {name.lower()} has a line break or is not printable ASCII"
-            raise ValueError(message)
-    return headers
+def _check_request(request: dict[str, Any]) -> dict[str, Any]:
+    jsontext.check(request)
+    return request
 
 
-Headers = Annotated[dict[str, str], AfterValidator(_check_headers)]
+#: The body for the router, untouched.
+Body = Annotated[dict[str, Any], AfterValidator(_check_request)]
 
 
-class ChatParameters(BaseModel):
-    """The documented fields of a chat request, for checking only: the body is never rebuilt.
+class _ShownAsChat:
+    """Shows a chat body in JSON Schema with its documented parameters."""
 
-    Bounds are the router's (its chat guide, "Parameters"). Everything else passes unseen.
-    """
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    model: Annotated[str, Field(min_length=1, max_length=256)]
-    messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    n: Annotated[int, Field(ge=1, le=128)] | None = None
-    stream: bool | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: dict[str, float] | None = None
-    user: str | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        for index, message in enumerate(self.messages):
-            if not isinstance(message.get("role"), str):
-                raise InvalidTask(f"messages.{index}.role", "must be a string")
-            for place, url in _image_urls(message):
-                field = f"messages.{index}.content.{place}.image_url.url"
-                if not isinstance(url, str):
-                    raise InvalidTask(field, "must be a string")
-                try:
-                    check_image_url(url)
-                except ValueError as error:
-                    raise InvalidTask(field, str(error)) from None
-        return self
+    @staticmethod
+    def __get_pydantic_json_schema__(
+        _: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(ChatParameters.__pydantic_core_schema__)
 
 
-def _image_urls(message: dict[str, Any]) -> Iterator[tuple[int, object]]:
-    """Yield the place and the URL of each ``image_url`` part of a message."""
-    content = message.get("content")
-    for place, part in enumerate(content if isinstance(content, list) else ()):
-        if isinstance(part, dict) and part.get("type") == "image_url":
-            image = part.get("image_url")
-            yield place, image.get("url") if isinstance(image, dict) else None
-
-
-class _Envelope(BaseModel):
+class _Envelope(Closed):
     """What the three kinds of task have in common."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    id: TaskId = Field(default_factory=new_id)
-    request: dict[str, JsonValue] = Field(description="The body for the router, untouched.")
-    vendor: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "auto"
+    id: TaskId = Field(
+        default_factory=new_id,
+        description="Made by the producer, so that it can subscribe first; else by the worker.",
+    )
+    request: Body = Field(description="The body for the router, untouched.")
+    vendor: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
+        default="auto", description="Who shall answer; `auto`: whom the router picks."
+    )
     headers: Headers = Field(default_factory=dict, description="Extra headers for the router.")
     options: Options = Field(default_factory=Options)
 
@@ -171,11 +113,9 @@ class _Envelope(BaseModel):
     def request_json(self) -> bytes:
         """Write the body as compact JSON; InvalidTask where it is over :data:`BODY_LIMIT`."""
         try:
-            body = json.dumps(
-                self.request, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-            ).encode()
-        except (ValueError, UnicodeEncodeError):
-            raise InvalidTask("request", "holds what JSON cannot say") from None
+            body = jsontext.write(self.request)
+        except ValueError as error:
+            raise InvalidTask("request", str(error)) from None
         if len(body) > BODY_LIMIT:
             text = f"the body has {len(body)} bytes; at most {BODY_LIMIT} are taken"
             raise InvalidTask("request", text)
@@ -184,6 +124,10 @@ class _Envelope(BaseModel):
 
 class _ChatEnvelope(_Envelope):
     """Checks of an OpenAI-compatible chat request."""
+
+    request: Annotated[Body, _ShownAsChat] = Field(
+        description="The body for the router, untouched."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -201,41 +145,43 @@ class ChatTask(_ChatEnvelope):
     kind: Literal["chat"] = "chat"
 
 
+#: What :meth:`VisionTask._check_image` asks for, in JSON Schema.
+_VISION_SCHEMA: Final[dict[str, Any]] = {
+    "allOf": [
+        {"properties": {"request": {"properties": {"messages": WITH_IMAGE}}}},
+    ]
+}
+
+
 class VisionTask(_ChatEnvelope):
     """A chat completion that shows the model at least one picture."""
+
+    model_config = ConfigDict(json_schema_extra=_VISION_SCHEMA)
 
     kind: Literal["vision"] = "vision"
 
     @model_validator(mode="after")
     def _check_image(self) -> Self:
-        messages: Any = self.request["messages"]
-        if not any(True for message in messages for _ in _image_urls(message)):
+        if not any(True for message in self.request["messages"] for _ in image_urls(message)):
             raise InvalidTask("request.messages", "a vision task needs an image_url part")
         return self
 
 
-def _check_path(path: str) -> str:
-    if len(path) > PATH_LIMIT or not _PATH.fullmatch(path):
-        text = "must be a plain path, without escapes, `@` or other special characters"
-        raise ValueError(text)
-    segments = path.partition("?")[0].split("/")[1:]
-    if any(segment in ("", ".", "..") for segment in segments):
-        text = "must not have empty, `.` or `..` parts"
-        raise ValueError(text)
-    if not path.startswith(NATIVE_PREFIXES):
-        text = f"must begin with {' or '.join(NATIVE_PREFIXES)}"
-        raise ValueError(text)
-    if _SECRET_QUERY.search(path):
-        text = "must not carry a key: the worker adds its own"
-        raise ValueError(text)
-    return path
+#: What :meth:`NativeTask._check` asks for, in JSON Schema, but for the streams.
+_NATIVE_SCHEMA: Final[dict[str, Any]] = {
+    "if": {"properties": {"method": {"const": "GET"}}, "required": ["method"]},
+    "then": {"properties": {"request": {"maxProperties": 0}}},
+    "else": {"properties": {"request": {"minProperties": 1}}},
+}
 
 
 class NativeTask(_Envelope):
     """A call in a provider's own language, passed through to ``path``."""
 
+    model_config = ConfigDict(json_schema_extra=_NATIVE_SCHEMA)
+
     kind: Literal["native"] = "native"
-    path: Annotated[str, AfterValidator(_check_path)]
+    path: NativePath
     method: Literal["POST", "GET"] = Field(
         default="POST", description="GET is for polling, as video tasks need; its body is empty."
     )

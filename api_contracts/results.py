@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
 from api_contracts.errors import ErrorCode, TaskError
 from api_contracts.names import State
@@ -16,7 +16,7 @@ Milliseconds = Annotated[int, Field(ge=0)]
 class _Read(BaseModel):
     """Read by programs that may be older than the writer: unknown fields are let through."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
 class Usage(_Read):
@@ -60,13 +60,15 @@ class Result(_Read):
     task_id: str
     kind: Literal["chat", "vision", "native"]
     protocol: Literal["openai", "anthropic", "gemini", "plain"]
-    response: Any = Field(description="The router's answer; folded from the chunks if streamed.")
+    response: Any = Field(
+        description="The router's answer; folded from the chunks if streamed.", repr=False
+    )
     finish_reason: str | None = Field(description="In the provider's own word.")
     usage: Usage = Field(description="Of all attempts together.")
     timings: Timings
     attempts: tuple[Attempt, ...]
     request_id: str | None = Field(description="The router's id of the call that succeeded.")
-    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 
 class Status(_Read):

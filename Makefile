@@ -1,0 +1,68 @@
+# Everything is run through here. `make` alone lists it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
+NODE := tests/node_modules/.installed
+LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
+	--custom-compile-command 'make lock'
+
+# The first Python 3.11 or newer; another one: make install PYTHON=/path/to/python
+PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install test lint demo schema lock clean
+
+help: ## Show what there is to make
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F ': ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+
+install: $(INSTALLED) ## Install router-worker into .venv, every file by its hash
+
+test: lint $(NODE) ## Check everything; ARGS='-k retry' goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(TOOLS) ## Check style, types and who imports whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+demo: $(INSTALLED) ## See it work, with a Redis, a router, a worker and a task on this machine
+	$(BIN)/router-worker demo
+
+schema: $(INSTALLED) ## Write JSON Schema and AsyncAPI from the contracts
+	$(BIN)/python -m api_contracts.schema
+
+lock: $(TOOLS) ## Rebuild the lock files from pyproject.toml, keeping versions that still fit
+	$(LOCK) pyproject.toml --extra demo --group build --output-file requirements.lock
+	$(LOCK) --group test --constraint requirements.lock --output-file tests/requirements.lock
+	npm install --prefix tests --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
+
+clean: ## Remove what was installed and cached
+	rm -rf $(VENV) tests/node_modules build dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml requirements.lock
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes --requirement requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(TOOLS): $(INSTALLED) tests/requirements.lock
+	$(PIP) install --require-hashes --requirement tests/requirements.lock
+	@touch $@
+
+# Without Node, the tests that need it are skipped and say so (with CI=true they fail).
+$(NODE): tests/package-lock.json
+	@if command -v npm >/dev/null; then \
+		npm ci --prefix tests --ignore-scripts --no-audit --no-fund && touch $@; \
+	else \
+		echo 'npm is not installed: tests that need Node will be skipped'; \
+	fi

@@ -1,0 +1,218 @@
+"""The client for asyncio programs: the same as :mod:`.sync`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.exceptions import RedisError
+
+from api_contracts.client import compose, connection, flows
+from api_contracts.client.reassembler import Reassembler
+from api_contracts.client.text import TextView
+from api_contracts.content import IMAGE_LIMIT
+from api_contracts.errors import ResultTimeout
+from api_contracts.events import Completed, Event
+from api_contracts.requests import Task, parse_task
+from api_contracts.results import Result, Status
+
+
+class AsyncClient:
+    """Put tasks on Redis, follow their streams, fetch their results.
+
+    ``url`` is the Redis of records and events, ``broker_url`` Celery's where it is another;
+    unset, both come from the environment (``REDIS_URL``, ``ROUTER_WORKER_BROKER_URL``).
+    Everything that Redis refuses or does not answer within ``timeout_s`` seconds raises
+    StoreUnavailable; a task that breaks the contract raises InvalidTask, before it is sent.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        broker_url: str | None = None,
+        prefix: str | None = None,
+        timeout_s: float = connection.TIMEOUT_S,
+        image_limit: int = IMAGE_LIMIT,
+    ) -> None:
+        """Prepare; nothing is connected before the first call."""
+        address = connection.Address.of(url, broker_url, prefix)
+        self._keys = address.keys
+        self._image_limit = image_limit
+        options = connection.connection_options(timeout_s)
+        options["retry"] = Retry(connection.BACKOFF, connection.TRIES)
+        self._redis = Redis.from_url(address.url, **options)
+        self._one_redis = address.broker_url == address.url
+        self._broker = (
+            self._redis if self._one_redis else Redis.from_url(address.broker_url, **options)
+        )
+
+    async def chat(self, model: str, messages: Iterable[Mapping[str, Any]], **parameters: Any) -> AsyncHandle:
+        """Enqueue a chat; the arguments are those of :func:`~.compose.chat_task`."""
+        return await self.enqueue(compose.chat_task(model, messages, **parameters))
+
+    async def vision(
+        self, model: str, prompt: str, images: Iterable[compose.Image], **parameters: Any
+    ) -> AsyncHandle:
+        """Enqueue a question about pictures; as :func:`~.compose.vision_task`."""
+        parameters.setdefault("image_limit", self._image_limit)
+        return await self.enqueue(compose.vision_task(model, prompt, images, **parameters))
+
+    async def native(
+        self, path: str, request: Mapping[str, Any] | None = None, **parameters: Any
+    ) -> AsyncHandle:
+        """Enqueue a provider's own call; as :func:`~.compose.native_task`."""
+        return await self.enqueue(compose.native_task(path, request, **parameters))
+
+    async def enqueue(self, task: Task | Mapping[str, Any]) -> AsyncHandle:
+        """Enqueue any task and return at once.
+
+        The same id, or the same idempotency key, with the same content gives the same task back;
+        with another content it raises TaskExists or IdempotencyConflict.
+        """
+        checked = parse_task(dict(task)) if isinstance(task, Mapping) else task
+        now_ms = int(time.time() * 1000)
+        flow = flows.enqueue(checked, self._keys, now_ms, one_redis=self._one_redis)
+        return AsyncHandle(self, await self._ask(flow))
+
+    def stream(self, task_id: str, after: str | None = None) -> AsyncIterator[Event]:
+        """Yield a task's events, from its first or behind ``after``, to its ending.
+
+        TaskNotFound where there is no such task; StoreUnavailable where Redis stays away.
+        """
+        return self._follow(task_id, Reassembler(after), connection.Until(None))
+
+    async def result(self, task_id: str, timeout: float | None = None) -> Result:
+        """Wait for a task's result, for ``timeout`` seconds or without limit.
+
+        TaskFailed, TaskCancelled or TaskExpired where it ended otherwise; ResultTimeout where
+        it has not ended by then.
+        """
+        found = await self._ask(flows.result(task_id, self._keys))
+        if found is None:
+            async for event in self._follow(task_id, Reassembler(), connection.Until(timeout)):
+                if isinstance(event, Completed) and event.result is not None:
+                    return event.result
+            found = await self._ask(flows.result(task_id, self._keys))
+        if found is None:
+            message = f"task {task_id} had not ended after {timeout} s"
+            raise ResultTimeout(message)
+        return found
+
+    async def status(self, task_id: str) -> Status:
+        """Tell what the record says now; TaskNotFound where there is none."""
+        return await self._ask(flows.status(task_id, self._keys))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._redis.aclose()
+        await self._broker.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Use the client in a ``async with`` block."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it at the end of the block."""
+        await self.close()
+
+    async def _ask(self, flow: flows.Flow[flows.Value]) -> flows.Value:
+        with connection.clear_errors():
+            return await self._run(flow)
+
+    async def _run(self, flow: flows.Flow[flows.Value]) -> flows.Value:
+        batch = next(flow)
+        while True:
+            server = self._broker if batch.to_broker else self._redis
+            pipe = server.pipeline(transaction=False)
+            for command in batch.commands:
+                pipe.execute_command(*command)
+            replies = await pipe.execute(raise_on_error=False)
+            try:
+                batch = flow.send(replies)
+            except StopIteration as stop:
+                value: flows.Value = stop.value
+                return value
+
+    async def _follow(
+        self, task_id: str, seen: Reassembler, until: connection.Until
+    ) -> AsyncIterator[Event]:
+        patience = connection.Patience()
+        while not seen.ended and not until.past:
+            try:
+                async with self._redis.pubsub() as channel:
+                    await channel.subscribe(self._keys.live(task_id))
+                    async for events in self._listen(channel, task_id, seen, until):
+                        patience.restore()
+                        for event in events:
+                            yield event
+            except RedisError as error:
+                await asyncio.sleep(patience.pause(error, time.monotonic()))
+
+    async def _listen(
+        self, channel: PubSub, task_id: str, seen: Reassembler, until: connection.Until
+    ) -> AsyncIterator[list[Event]]:
+        """Follow one connection. Its word that it is subscribed, silence and gaps read the log."""
+        while not seen.ended and not until.past:
+            message = await channel.get_message(timeout=until.wait(connection.SILENCE_S))
+            heard = seen.hear(message["data"]) if connection.is_event(message) else None
+            if heard is not None:
+                yield heard
+                continue
+            more = True
+            while more:
+                page, more = await self._run(flows.log_page(task_id, self._keys, seen))
+                yield page
+
+
+class AsyncHandle:
+    """A task that was enqueued. Iterating it yields its events, from the first to the ending."""
+
+    def __init__(self, client: AsyncClient, task_id: str) -> None:
+        """Belong to a client; made by it."""
+        self._client = client
+        self.id = task_id
+
+    def __repr__(self) -> str:
+        """Show the id."""
+        return f"AsyncHandle({self.id!r})"
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """Yield every event; as :meth:`events`."""
+        return self.events()
+
+    def events(self, after: str | None = None) -> AsyncIterator[Event]:
+        """Yield the events behind ``after``, or all."""
+        return self._client.stream(self.id, after)
+
+    async def text(self, on_reset: Callable[[], None] | None = None) -> AsyncIterator[str]:
+        """Yield the answer's text piece by piece; whole where it was not streamed.
+
+        Restarts are as :class:`~.text.TextView` has them. Another ending than `completed` raises
+        as :meth:`result` does.
+        """
+        view = TextView(on_reset)
+        async for event in self.events():
+            if piece := view.piece(event):
+                yield piece
+        if rest := view.rest(await self.result()):
+            yield rest
+
+    async def result(self, timeout: float | None = None) -> Result:
+        """Wait for the result; as :meth:`AsyncClient.result`."""
+        return await self._client.result(self.id, timeout)
+
+    async def status(self) -> Status:
+        """Tell what the record says now."""
+        return await self._client.status(self.id)

@@ -1,0 +1,135 @@
+"""Where Redis is, how it is spoken to, and what is said when it does not answer."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from redis.backoff import ConstantBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from api_contracts.errors import StoreUnavailable
+from api_contracts.names import DEFAULT_PREFIX, Keys
+
+#: Redis of a developer's machine.
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
+#: Longest wait for one answer of Redis, in seconds. Well above its slowest healthy answer (a
+#: 32 MiB body takes 0.1 s), well below a web request's patience.
+TIMEOUT_S = 5.0
+#: How long a subscriber goes without reading the log, in seconds: a channel that has silently
+#: lost its connection costs a reader no more than this.
+SILENCE_S = 5.0
+#: How long a subscriber tries to come back to a Redis that has gone, in seconds.
+RECONNECT_S = 60.0
+#: Pause between its tries, in seconds.
+RECONNECT_PAUSE_S = 0.5
+#: Entries of a log read at once: one round trip for almost every stream, and no reply larger
+#: than 32 MiB (512 events of 64 KiB).
+PAGE = 512
+
+#: One more try, at once: for a pooled connection that the server has closed meanwhile.
+TRIES = 1
+BACKOFF = ConstantBackoff(0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Both servers and the prefix; what is not given comes from the environment.
+
+    ``REDIS_URL``, ``ROUTER_WORKER_BROKER_URL`` and ``ROUTER_WORKER_PREFIX``, as for the workers.
+    """
+
+    url: str
+    broker_url: str
+    keys: Keys
+
+    @classmethod
+    def of(cls, url: str | None, broker_url: str | None, prefix: str | None) -> Address:
+        """Fill in what is None."""
+        url = url or os.environ.get("REDIS_URL") or DEFAULT_URL
+        broker_url = broker_url or os.environ.get("ROUTER_WORKER_BROKER_URL") or url
+        prefix = prefix or os.environ.get("ROUTER_WORKER_PREFIX") or DEFAULT_PREFIX
+        return cls(url, broker_url, Keys(prefix))
+
+    def __repr__(self) -> str:
+        """Show neither URL: a password may stand in them."""
+        return f"Address({self.keys.prefix!r})"
+
+
+def connection_options(timeout_s: float) -> dict[str, Any]:
+    """Return what both kinds of client pass to redis-py: every wait is bounded."""
+    return {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+    }
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn what redis-py raises into StoreUnavailable, in words that say what to do."""
+    try:
+        yield
+    except RedisTimeoutError as error:
+        message = "Redis did not answer in time; look at its load and at the network"
+        raise StoreUnavailable(message) from error
+    except RedisError as error:
+        message = f"Redis cannot be used ({error}); look at REDIS_URL and at the server"
+        raise StoreUnavailable(message) from error
+
+
+class Patience:
+    """How long a subscriber waits for a Redis that has gone."""
+
+    def __init__(self) -> None:
+        """Begin with a connection that works."""
+        self._lost_at: float | None = None
+
+    def restore(self) -> None:
+        """Note that Redis answered."""
+        self._lost_at = None
+
+    def pause(self, error: RedisError, now: float) -> float:
+        """Return how long to wait before the next try, in seconds.
+
+        StoreUnavailable after :data:`RECONNECT_S` of failing, or at once where a new connection
+        would not help.
+        """
+        if self._lost_at is None:
+            self._lost_at = now
+        lost = isinstance(error, (RedisConnectionError, RedisTimeoutError))
+        if not lost or now - self._lost_at > RECONNECT_S:
+            with clear_errors():
+                raise error
+        return RECONNECT_PAUSE_S
+
+
+class Until:
+    """A moment to wait until; never, without a time-out."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        """Begin to count now."""
+        self._end = None if timeout_s is None else time.monotonic() + timeout_s
+
+    @property
+    def past(self) -> bool:
+        """Whether it is over."""
+        return self._end is not None and time.monotonic() >= self._end
+
+    def wait(self, longest_s: float) -> float:
+        """Return how long to wait now: so long at most, and not beyond the end."""
+        if self._end is None:
+            return longest_s
+        return max(0.0, min(longest_s, self._end - time.monotonic()))
+
+
+def is_event(message: Mapping[str, Any] | None) -> bool:
+    """Tell an event of a channel from silence and from the channel's word that it is open."""
+    return message is not None and message["type"] == "message"

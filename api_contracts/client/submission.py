@@ -1,0 +1,105 @@
+"""How a task is put on Redis: pure, so that every shell and every language can do the same.
+
+1. ``rw:due`` gets the task's id, with the time at which somebody must look after it.
+2. ``create.lua`` writes record and ``queued`` event in one step.
+3. The doorbell, a Celery message that carries the id alone, goes on the queue.
+
+In this order, since each step is mended by the one before: a crash after 1 leaves an id without
+a record, which the reaper removes; a crash after 2 leaves a task without a doorbell, which the
+reaper rings. All three go in one round trip where broker and records are one Redis.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from hashlib import blake2b
+from importlib.resources import files
+from typing import Final
+from uuid import uuid4
+
+from api_contracts.names import Keys, Queue
+from api_contracts.requests import CELERY_TASKS, NativeTask, Task
+
+#: How long after the doorbell a task is looked after again, in ms. Longer than the wait in a
+#: queue that is in order, shorter than the 30 s within which a lost doorbell must be rung.
+RING_AGAIN_MS = 20_000
+#: How long an idempotency key outlives the time that its result is kept, in seconds: the longest
+#: that a task is expected to wait and run.
+IDEMPOTENCY_GRACE_S = 7 * 86_400
+#: Source of the script that writes a record.
+CREATE: Final = files(__package__).joinpath("lua/create.lua").read_text()
+
+Argument = str | bytes | int
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The commands that put one task on Redis."""
+
+    task_id: str
+    due: tuple[Argument, ...]
+    create_keys: tuple[str, str]
+    create_arguments: tuple[Argument, ...]
+    ring: tuple[Argument, ...]
+
+    @property
+    def create_with_keys(self) -> tuple[Argument, ...]:
+        """Arguments of EVALSHA behind the script's digest."""
+        return (len(self.create_keys), *self.create_keys, *self.create_arguments)
+
+
+def submission(task: Task, keys: Keys, now_ms: int) -> Submission:
+    """Write the commands for a task; InvalidTask where its body is too large."""
+    body = task.request_json()
+    options = task.options
+    create: tuple[Argument, ...] = (
+        task.id, keys.live(task.id), digest(task, body), options.expires_at or "",
+        "kind", task.kind, "queue", options.queue, "result_ttl", options.result_ttl,
+        "task", envelope(task), "request", body,
+    )  # fmt: skip
+    return Submission(
+        task_id=task.id,
+        due=("ZADD", keys.due, "NX", now_ms + RING_AGAIN_MS, task.id),
+        create_keys=(keys.record(task.id), keys.events(task.id)),
+        create_arguments=create,
+        ring=ring(task.id, task.kind, options.queue),
+    )
+
+
+def envelope(task: Task) -> str:
+    """Write all of a task but its body; what has its default is left out."""
+    said = task.model_dump(mode="json", exclude={"request"}, exclude_defaults=True)
+    return json.dumps({"kind": task.kind, "id": task.id} | said, separators=(",", ":"))
+
+
+def digest(task: Task, body: bytes) -> str:
+    """Fingerprint what a task asks for; its id and options do not count."""
+    path = f"{task.method} {task.path}" if isinstance(task, NativeTask) else ""
+    headers = json.dumps(sorted((k.lower(), v) for k, v in task.headers.items()))
+    head = "\n".join((task.kind, path, task.vendor, headers, "")).encode()
+    return blake2b(head + body, digest_size=16).hexdigest()
+
+
+def ring(task_id: str, kind: str, queue: str) -> tuple[Argument, ...]:
+    """Return the command that rings a task's doorbell on a Redis broker.
+
+    The message is the least that Celery runs (protocol 2). The queue is a list under its own
+    name: kombu adds a suffix only for priorities other than 0, which are not used.
+    """
+    body = base64.b64encode(json.dumps([[task_id], {}, {}]).encode()).decode()
+    message = {
+        "body": body,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"lang": "py", "task": CELERY_TASKS[kind], "id": task_id},
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "delivery_mode": 2,
+            "delivery_tag": str(uuid4()),
+            "priority": 0,
+        },
+    }
+    return ("LPUSH", str(Queue(queue)), json.dumps(message))

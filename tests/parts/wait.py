@@ -1,0 +1,26 @@
+"""Waiting for a condition, never for a time."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+#: Seconds between two looks. Short against what is waited for, long against a look.
+_POLL_S = 0.02
+
+
+def until(look: Callable[[], T], what: str, *, within: float = 10.0) -> T:
+    """Call ``look`` until it returns something true, and return that.
+
+    AssertionError, naming ``what`` and the last thing seen, after ``within`` seconds.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        if time.monotonic() > deadline:
+            message = f"{what}: not within {within:g} s; last seen: {seen!r}"
+            raise AssertionError(message)
+        time.sleep(_POLL_S)

@@ -1,0 +1,167 @@
+"""The composition root: builds every part of a worker process, once, from its settings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Final
+
+from celery import Celery, signals
+
+from api_contracts.names import Keys
+from worker.app import make_app
+from worker.attempt import Limits
+from worker.engine import Engine
+from worker.executor import Executor, Policy
+from worker.health import HealthServer, loop_answers
+from worker.intake import Doorbell, Foreign, Refused
+from worker.leases import Leases
+from worker.metrics import CONTENT_TYPE, Metrics
+from worker.router import Router
+from worker.settings import Settings
+from worker.store import Store
+from worker.tasks import register
+
+#: How often the queues' depths are read for the metrics, in seconds: as often as scrapes come.
+DEPTHS_S: Final = 5.0
+#: Longest wait for Redis's answer to a readiness probe, in seconds: below the probe's own.
+READY_S: Final = 0.8
+#: Longest wait for the loop to build or close the parts, in seconds.
+OPEN_S: Final = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerProcess:
+    """One worker process: Celery in the main thread, everything else on the loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Build the parts; nothing runs yet."""
+        self._settings = settings
+        self._engine = Engine()
+        self._depths: Mapping[str, int] = {}
+        self._consuming = False
+        self._metrics = Metrics(
+            slots=settings.concurrency, models=settings.models, depths=lambda: self._depths
+        )
+        self.app = make_app(
+            settings.broker_url.get_secret_value(), settings.queues, settings.concurrency
+        )
+        register(self.app, self.obey)
+
+    def run(self) -> int:
+        """Work until a signal ends it; return the exit status."""
+        self._engine.start()
+        self._engine.call(self._open, OPEN_S)
+        health = self._serve_health()
+        signals.worker_ready.connect(self._ready, weak=False)
+        signals.worker_shutting_down.connect(self._leaving, weak=False)
+        try:
+            return self._consume()
+        finally:
+            self._engine.call(self._close, OPEN_S)
+            health.close()
+            self._engine.stop()
+
+    def obey(self, message: Doorbell | Foreign | Refused) -> None:
+        """Obey a message on the loop; called in a thread of Celery's pool, which waits."""
+        try:
+            self._engine.call(lambda: self._executor.receive(message))
+        except self._store.errors as error:
+            logger.error("Redis is away (%s): a doorbell was lost", type(error).__name__)  # noqa: TRY400
+
+    def _consume(self) -> int:
+        worker = self.app.Worker(
+            pool="threads",
+            concurrency=self._settings.concurrency,
+            queues=[str(queue) for queue in self._settings.queues],
+            quiet=True,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            hostname=worker_name(),
+        )
+        worker.start()
+        return int(worker.exitcode or 0)
+
+    async def _open(self) -> None:
+        """Build what belongs to the loop, on the loop."""
+        settings = self._settings
+        keys = Keys(settings.prefix)
+        self._store = Store(
+            settings.redis_url.get_secret_value(),
+            settings.broker_url.get_secret_value(),
+            keys,
+            worker_name(),
+            int(settings.lease_s * 1000),
+        )
+        self._router = Router(
+            settings.base_url, settings.api_key.get_secret_value(), settings.connect_s
+        )
+        leases = Leases(self._store, settings.heartbeat_s)
+        self._executor = Executor(
+            self._store, self._router, leases, self._metrics, keys, _policy(settings)
+        )
+        self._pump = asyncio.create_task(self._store.pump.run())
+        self._running = [
+            asyncio.create_task(leases.run()),
+            asyncio.create_task(self._read_depths()),
+        ]
+
+    async def _close(self) -> None:
+        for task in self._running:
+            task.cancel()
+        self._store.pump.close()
+        await asyncio.gather(*self._running, self._pump, return_exceptions=True)
+        await self._router.close()
+        await self._store.close()
+
+    async def _read_depths(self) -> None:
+        while True:
+            try:
+                self._depths = await self._store.depths()
+            except self._store.errors:
+                # An old depth would look like a queue that stands still: better none.
+                self._depths = {}
+            await asyncio.sleep(DEPTHS_S)
+
+    def _serve_health(self) -> HealthServer:
+        alive = {"loop": loop_answers(self._engine.loop)}
+        return HealthServer(
+            (self._settings.host, self._settings.port),
+            metrics=lambda: (CONTENT_TYPE, self._metrics.exposition()),
+            alive=alive,
+            ready=alive | {"redis": self._redis_answers, "celery": self._celery_consumes},
+        )
+
+    def _redis_answers(self) -> str | None:
+        try:
+            self._engine.call(self._store.ping, READY_S)
+        except FutureTimeoutError:
+            return f"Redis did not answer within {READY_S:g} s"
+        except self._store.errors as error:
+            return f"Redis cannot be used: {type(error).__name__}"
+        return None
+
+    def _celery_consumes(self) -> str | None:
+        return None if self._consuming else "Celery does not consume"
+
+    def _ready(self, **_: object) -> None:
+        self._consuming = True
+
+    def _leaving(self, **_: object) -> None:
+        self._consuming = False
+
+
+def worker_name() -> str:
+    """Name this process among all workers."""
+    return f"router-worker-{os.getpid()}@{socket.gethostname()}"
+
+
+def _policy(settings: Settings) -> Policy:
+    limits = Limits(settings.first_chunk_s, settings.gap_s, settings.total_s)
+    return Policy(limits, settings.retry, settings.include_usage)

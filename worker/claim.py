@@ -1,0 +1,73 @@
+"""An attempt that is ours to run, as ``claim.lua`` gives it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from api_contracts.names import Queue
+from api_contracts.results import Attempt
+
+
+class NotClaimed(StrEnum):
+    """Why a doorbell is dropped; the words of ``claim.lua``."""
+
+    MISSING = "missing"
+    ENDED = "ended"
+    HELD = "held"
+    EARLY = "early"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The record as it stood when the attempt became ours. Moments are unix time in ms."""
+
+    task_id: str
+    attempt: int
+    failures: int
+    created_at: int
+    claimed_at: int
+    due_at: int
+    now: int
+    worker: str
+    queue: Queue
+    kind: str
+    envelope: bytes = field(repr=False)
+    request: bytes = field(repr=False)
+    history: tuple[Attempt, ...] = ()
+
+
+def read_claim(task_id: str, reply: Sequence[bytes]) -> Claim | NotClaimed:
+    """Read the reply of ``claim.lua``."""
+    word, *rest = reply
+    if word != b"claimed":
+        return NotClaimed(word.decode())
+    now, *pairs = rest
+    fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    attempt = int(fields[b"attempt"])
+    return Claim(
+        task_id=task_id,
+        attempt=attempt,
+        failures=int(fields[b"failures"]),
+        created_at=int(fields[b"created_at"]),
+        claimed_at=int(fields[b"claimed_at"]),
+        due_at=int(fields[b"due_at"]),
+        now=int(now),
+        worker=fields[b"worker"].decode(),
+        queue=_queue(fields.get(b"queue", b"").decode()),
+        kind=fields.get(b"kind", b"").decode(),
+        envelope=fields.get(b"task", b""),
+        request=fields.get(b"request", b""),
+        history=tuple(
+            Attempt.model_validate_json(fields[name])
+            for number in range(1, attempt)
+            if (name := b"attempt:%d" % number) in fields
+        ),
+    )
+
+
+def _queue(name: str) -> Queue:
+    """Any producer may have written the record: a queue that nobody serves is not rung on."""
+    return Queue(name) if name in set(Queue) else Queue.INTERACTIVE

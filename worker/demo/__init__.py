@@ -1,0 +1,1 @@
+"""What the demonstration runs: the router's own chat guide, example by example."""

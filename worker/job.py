@@ -1,0 +1,76 @@
+"""One attempt on its way through the executor: what is known of it so far."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from api_contracts.events import EventId
+from api_contracts.options import Options, RetryPolicy
+from api_contracts.requests import Task
+from worker.claim import Claim
+from worker.protocols.base import ProtocolName
+from worker.store import Writer
+from worker.telemetry import OTHER
+
+
+@dataclass(slots=True)
+class Job:
+    """A claim, its writer, and from the second step on its task."""
+
+    claim: Claim
+    writer: Writer
+    task: Task | None = None
+    protocol: ProtocolName = "plain"
+    began: float = field(default_factory=time.monotonic)
+
+    def __repr__(self) -> str:
+        """Show which attempt of which task, never what it says."""
+        return f"attempt {self.claim.attempt} of task {self.claim.task_id}"
+
+    __str__ = __repr__
+
+    @property
+    def seconds(self) -> float:
+        """How long ago the claim was."""
+        return time.monotonic() - self.began
+
+    @property
+    def now_ms(self) -> int:
+        """Unix time in ms by the clock of Redis, which all workers share."""
+        return self.claim.now + int(self.seconds * 1000)
+
+    @property
+    def next_event_id(self) -> str:
+        """The id of the event behind the last chunk."""
+        return str(EventId(self.claim.attempt, self.writer.seq + 1))
+
+    @property
+    def kind(self) -> str:
+        """The kind of task; ``other`` where it could not be read."""
+        return self.task.kind if self.task else OTHER
+
+    @property
+    def vendor(self) -> str:
+        """Whom the task asked for; empty where it could not be read."""
+        return self.task.vendor if self.task else ""
+
+    @property
+    def model(self) -> str | None:
+        """The model that it asked for, if it named one."""
+        return self.task.model if self.task else None
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the answer comes in pieces."""
+        return self.task is not None and self.task.streaming
+
+    @property
+    def result_ttl_s(self) -> int:
+        """How long record and log stay after the ending, in seconds."""
+        return (self.task.options if self.task else Options()).result_ttl
+
+    def retry_policy(self, default: RetryPolicy) -> RetryPolicy:
+        """The worker's policy, with what the task says otherwise."""
+        own = self.task.options.retry if self.task else None
+        return default.model_copy(update=own.model_dump(exclude_unset=True)) if own else default

@@ -1,0 +1,32 @@
+-- End an attempt: with the task's ending, or with the promise of a next attempt.
+--
+-- KEYS  record, event log
+-- ARGV  task id, live channel, event id (its first number is the attempt), event, state that
+--       follows, time to live in seconds ('' while the task goes on), field to forget or '',
+--       then field, value, …
+--
+-- Returns 1, or 0 where the attempt is no longer the writer's. Sent again after a cut
+-- connection it returns 1 and changes nothing. Attempt 0 ends a task that was never claimed.
+
+local record, events = KEYS[1], KEYS[2]
+local channel, place, event, state, ttl, forget = unpack(ARGV, 2, 7)
+local attempt = string.match(place, '^(%d+)-')
+local f = redis.call('HMGET', record, 'attempt', 'state')
+if f[1] ~= attempt then
+  return 0
+end
+if f[2] ~= 'running' and not (attempt == '0' and f[2] == 'queued') then
+  local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)
+  return f[2] == state and last[1] and last[1][1] == place and 1 or 0
+end
+redis.call('XADD', events, place, 'event', event)
+redis.call('HSET', record, 'state', state, unpack(ARGV, 8))
+if forget ~= '' then
+  redis.call('HDEL', record, forget)
+end
+redis.call('PUBLISH', channel, event)
+if ttl ~= '' then
+  redis.call('EXPIRE', record, ttl)
+  redis.call('EXPIRE', events, ttl)
+end
+return 1

@@ -1,0 +1,210 @@
+"""What an attempt came to, and what follows from it: pure, decided once, then obeyed once.
+
+    Answered | Unanswered ──> settle ──> Settlement: event, state, fields, next attempt
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from api_contracts.events import EVENT_LIMIT, Completed, Failed, Retrying
+from api_contracts.names import Keys, State
+from api_contracts.options import RetryPolicy
+from api_contracts.requests import Task
+from api_contracts.results import Attempt, Result, Timings, Usage
+from worker.claim import Claim
+from worker.errors import Failure
+from worker.protocols.base import Answer, ProtocolName
+from worker.retry import GiveUp, Retry, decide
+from worker.usage import UNAVAILABLE, added
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The whole answer came."""
+
+    answer: Answer
+    protocol: ProtocolName
+    status: int
+    request_id: str | None
+    first_chunk_ms: int | None
+
+    @property
+    def usage(self) -> Usage:
+        """The call's tokens."""
+        return self.answer.usage
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """The attempt failed; ``usage`` is what is known of its tokens."""
+
+    failure: Failure
+    usage: Usage = UNAVAILABLE
+    sent: bool = True
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status, where an answer came at all."""
+        return self.failure.status
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What to write at the end of an attempt, and when another follows, if one does."""
+
+    event: bytes
+    state: State
+    fields: Mapping[str, str | int | bytes]
+    decision: Retry | GiveUp | None = None
+    retry_at: int | None = None
+
+
+def settle(
+    task: Task,
+    claim: Claim,
+    outcome: Answered | Unanswered,
+    *,
+    event_id: str,
+    now: int,
+    policy: RetryPolicy,
+    keys: Keys,
+    jitter: Callable[[float], float],
+) -> Settlement:
+    """Decide what an attempt's outcome means for its task. ``now`` is unix time in ms."""
+    if isinstance(outcome, Answered):
+        return _completed(task, claim, outcome, event_id, now, keys)
+    failures = claim.failures + 1
+    decision = decide(
+        outcome.failure,
+        failures=failures,
+        policy=policy,
+        now_ms=now,
+        deadline_ms=task.options.deadline,
+        jitter=jitter,
+    )
+    if isinstance(decision, Retry):
+        return _retrying(claim, outcome, decision, event_id, now)
+    return failed(claim, outcome, decision, event_id=event_id, now=now)
+
+
+def failed(
+    claim: Claim, outcome: Unanswered, decision: GiveUp, *, event_id: str, now: int
+) -> Settlement:
+    """End a task with an error."""
+    error = decision.failure.task_error(_calls(claim, outcome))
+    ending = Failed(id=event_id, task_id=claim.task_id, at=now, error=error)
+    attempt = _attempt(claim, outcome)
+    fields: dict[str, str | int | bytes] = {
+        "ended_at": now,
+        "failures": claim.failures + 1,
+        "error": error.model_dump_json(exclude_none=True),
+    }
+    event = ending.model_dump_json(exclude_none=True).encode()
+    return Settlement(event, State.FAILED, fields | _history(attempt), decision)
+
+
+def _retrying(
+    claim: Claim, outcome: Unanswered, retry: Retry, event_id: str, now: int
+) -> Settlement:
+    error = retry.failure.task_error(_calls(claim, outcome))
+    next_at = now + retry.delay_ms
+    notice = Retrying(
+        id=event_id, task_id=claim.task_id, at=now, error=error,
+        delay_ms=retry.delay_ms, next_at=next_at,
+    )  # fmt: skip
+    attempt = _attempt(claim, outcome)
+    fields: dict[str, str | int | bytes] = {
+        "due_at": next_at,
+        "failures": claim.failures + 1,
+        "error": error.model_dump_json(exclude_none=True),
+    }
+    event = notice.model_dump_json(exclude_none=True).encode()
+    fields |= _history(attempt)
+    return Settlement(event, State.RETRYING, fields, retry, next_at)
+
+
+def _completed(
+    task: Task, claim: Claim, outcome: Answered, event_id: str, now: int, keys: Keys
+) -> Settlement:
+    attempt = Attempt(
+        attempt=claim.attempt,
+        worker=claim.worker,
+        outcome="completed",
+        status=outcome.status,
+        request_id=outcome.request_id,
+        usage=outcome.usage,
+    )
+    attempts = (*claim.history, attempt)
+    result = Result(
+        task_id=claim.task_id,
+        kind=task.kind,
+        protocol=outcome.protocol,
+        response=outcome.answer.response,
+        finish_reason=outcome.answer.finish_reason,
+        usage=added(_paid(attempts)),
+        timings=Timings(
+            queued_ms=max(0, claim.claimed_at - claim.created_at),
+            first_chunk_ms=outcome.first_chunk_ms,
+            total_ms=max(0, now - claim.created_at),
+        ),
+        attempts=attempts,
+        request_id=outcome.request_id,
+        metadata=task.options.metadata,
+    )
+    text = result.model_dump_json().encode()
+    fields: dict[str, str | int | bytes] = {"ended_at": now, "result": text}
+    event = _completion(result, text, event_id, now, keys.record(claim.task_id))
+    return Settlement(event, State.COMPLETED, fields | _history(attempt))
+
+
+def _paid(attempts: Iterable[Attempt]) -> Iterator[Usage]:
+    """Yield the usage of the calls that may have cost tokens.
+
+    The router charges nothing for a call that brought none (its guide, "Billing"): a refused
+    call is no unknown.
+    """
+    for one in attempts:
+        if one.outcome == "completed" or one.usage.provenance != "unavailable":
+            yield one.usage
+
+
+def _completion(result: Result, text: bytes, event_id: str, now: int, key: str) -> bytes:
+    """Write the ending around the result, or without it where an event could not carry it."""
+    ending = Completed(
+        id=event_id,
+        task_id=result.task_id,
+        at=now,
+        finish_reason=result.finish_reason,
+        usage=result.usage,
+        timings=result.timings,
+    )
+    head = ending.model_dump_json(exclude={"result", "result_key"}).encode()
+    whole = b'%b,"result":%b}' % (head[:-1], text)
+    if len(whole) <= EVENT_LIMIT:
+        return whole
+    short = ending.model_copy(update={"result_key": key})
+    return short.model_dump_json(exclude={"result"}).encode()
+
+
+def _calls(claim: Claim, outcome: Unanswered) -> int:
+    return len(claim.history) + outcome.sent
+
+
+def _attempt(claim: Claim, outcome: Unanswered) -> Attempt | None:
+    if not outcome.sent:
+        return None
+    return Attempt(
+        attempt=claim.attempt,
+        worker=claim.worker,
+        outcome=outcome.failure.code,
+        status=outcome.status,
+        request_id=outcome.failure.request_id,
+        usage=outcome.usage,
+    )
+
+
+def _history(attempt: Attempt | None) -> dict[str, str | int | bytes]:
+    if attempt is None:
+        return {}
+    return {f"attempt:{attempt.attempt}": attempt.model_dump_json(exclude_none=True)}

@@ -1,0 +1,153 @@
+"""Calls to the router over HTTP: the only importer of httpx.
+
+One ``httpx.AsyncClient`` over aiohttp's transport. Measured: 400 streams of 25 chunks/s cost
+31 µs of CPU a chunk, against 170–270 µs with httpx's own (h11). Nothing here retries, follows a
+redirect (the key would go with it), or keeps a cookie (one tenant's would go out with another's).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from api_contracts.errors import ErrorCode
+from worker.errors import AttemptFailed, Failure
+from worker.protocols.base import Call
+
+#: Idle connections are kept this long, in seconds: below the 60 s after which common load
+#: balancers close theirs, so that a request does not meet a closing connection.
+KEEP_ALIVE_S: Final = 50.0
+
+#: What goes wrong below a call, first match counts; the transport wraps aiohttp's errors in
+#: httpx's, not always in the right one, so the cause is asked first.
+FAILURES: Final[tuple[tuple[type[BaseException], ErrorCode, str], ...]] = (
+    (aiohttp.ConnectionTimeoutError, ErrorCode.TIMEOUT, "no connection to the router in time"),
+    (aiohttp.ServerTimeoutError, ErrorCode.TIMEOUT, "the router did not answer in time"),
+    (aiohttp.ClientConnectorDNSError, ErrorCode.CONNECTION, "the router's name is unknown"),
+    (ssl.SSLError, ErrorCode.CONNECTION, "TLS with the router failed"),
+    (aiohttp.ClientSSLError, ErrorCode.CONNECTION, "TLS with the router failed"),
+    (aiohttp.ClientConnectorError, ErrorCode.CONNECTION, "no connection to the router"),
+    (aiohttp.ServerDisconnectedError, ErrorCode.CONNECTION, "the router closed the connection"),
+    (aiohttp.ClientPayloadError, ErrorCode.TRUNCATED, "the answer ended in its middle"),
+    (aiohttp.ClientConnectionError, ErrorCode.CONNECTION, "the connection broke"),
+    (aiohttp.ClientResponseError, ErrorCode.MALFORMED, "the answer is no HTTP"),
+    (aiohttp.ClientError, ErrorCode.CONNECTION, "the call failed"),
+    (httpx.TimeoutException, ErrorCode.TIMEOUT, "the router did not answer in time"),
+    (httpx.DecodingError, ErrorCode.MALFORMED, "the answer's compression is broken"),
+    (httpx.HTTPError, ErrorCode.CONNECTION, "the call failed"),
+    (OSError, ErrorCode.CONNECTION, "the connection broke"),
+)
+
+
+def failure_of(error: BaseException, *, in_answer: bool) -> Failure | None:
+    """Name what an exception of a call means; None where it is none of the network's.
+
+    A connection that breaks inside an answer has truncated it.
+    """
+    for one in (error.__cause__, error):
+        for kind, code, message in FAILURES:
+            if isinstance(one, kind):
+                if in_answer and code is ErrorCode.CONNECTION:
+                    code, message = ErrorCode.TRUNCATED, "the answer ended in its middle"
+                return Failure(code, message)
+    return None
+
+
+@contextmanager
+def _translated(*, in_answer: bool) -> Iterator[None]:
+    try:
+        yield
+    except AttemptFailed:
+        raise
+    except Exception as error:
+        failure = failure_of(error, in_answer=in_answer)
+        if failure is None:
+            raise
+        raise AttemptFailed(failure) from error
+
+
+class Response:
+    """An answer whose head has come."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        """Wrap httpx's."""
+        self._response = response
+        self.status = response.status_code
+        #: By lower-case name.
+        self.headers: Mapping[str, str] = dict(response.headers)
+
+    @property
+    def content_type(self) -> str:
+        """The media type without parameters, lower-case; empty where none was sent."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes."""
+        plain = "content-encoding" not in self.headers
+        with _translated(in_answer=True):
+            body = self._response.aiter_raw() if plain else self._response.aiter_bytes()
+            async for piece in body:
+                yield piece
+
+    async def read(self, limit: int) -> bytes:
+        """Return the body; AttemptFailed(too_large) where it has more bytes."""
+        parts = []
+        size = 0
+        async for piece in self.pieces():
+            size += len(piece)
+            if size > limit:
+                message = f"the answer has more than {limit} bytes"
+                raise AttemptFailed(Failure(ErrorCode.TOO_LARGE, message, self.status))
+            parts.append(piece)
+        return b"".join(parts)
+
+
+class Router:
+    """The router under one base URL, with one key."""
+
+    def __init__(self, base_url: str, key: str, connect_s: float) -> None:
+        """Prepare; call from the loop that will use it."""
+        self._base_url = base_url.rstrip("/")
+        transport = AiohttpTransport(client=_session)
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            headers={
+                "authorization": f"Bearer {key}",
+                "accept-encoding": "identity",
+                "user-agent": "router-worker",
+            },
+            # Only the connection: how long an answer may take is the executor's to say.
+            timeout=httpx.Timeout(None, connect=connect_s),
+        )
+
+    @asynccontextmanager
+    async def send(self, call: Call) -> AsyncIterator[Response]:
+        """Send a call; leaving the block closes its connection unless the answer was read.
+
+        AttemptFailed for everything that the network does.
+        """
+        request = self._client.build_request(
+            call.method, self._base_url + call.path, headers=dict(call.headers), content=call.body
+        )
+        with _translated(in_answer=False):
+            response = await self._client.send(request, stream=True)
+        try:
+            yield Response(response)
+        finally:
+            await response.aclose()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+
+def _session() -> aiohttp.ClientSession:
+    # As many connections as tasks: the number of tasks is bounded by the pool of Celery.
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())

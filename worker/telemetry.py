@@ -1,0 +1,151 @@
+"""What is measured: a table of metrics, and the records of what happened that they are fed with.
+
+:data:`METRICS` is the whole list: every metric is built from its row, and so is the README's
+table. Labels are closed lists, never what a task brings: a vendor or a model that nobody listed is
+``other``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from api_contracts.errors import ErrorCode
+from api_contracts.names import State
+from api_contracts.results import Usage
+from worker.protocols.base import ProtocolName
+
+#: Vendors that the router documents, and its own choice. Any other is counted as :data:`OTHER`.
+VENDORS: Final = frozenset({
+    "auto", "anthropic", "aws", "azure", "deepseek", "google", "mistral", "openai", "volcengine",
+    "x",
+})  # fmt: skip
+#: Label of a vendor that is not documented, and of a model that is not in ROUTER_WORKER_MODELS.
+OTHER: Final = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One metric: what it says, and what an operator does with it."""
+
+    name: str
+    type: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+    use: str
+    buckets: tuple[float, ...] = ()
+
+
+TASKS: Final = Row(
+    "router_worker_tasks_total", "counter", ("kind", "vendor", "model", "outcome"),
+    "Tasks that ended, by outcome: completed, failed, cancelled or expired.",
+    "The share of failed ones is what producers feel.",
+)  # fmt: skip
+TASK_SECONDS: Final = Row(
+    "router_worker_task_seconds", "histogram", ("kind", "outcome"),
+    "From enqueue to ending, with all waits and attempts.",
+    "Under 5 s a person waits, under 60 s a web request lives, 600 s is one call's longest, "
+    "3600 s a batch's patience.",
+    (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600),
+)  # fmt: skip
+QUEUE_WAIT: Final = Row(
+    "router_worker_queue_wait_seconds", "histogram", ("queue",),
+    "From the moment a task was due to its claim.",
+    "Above 0.05 s no slot was free; above 1 s add workers; at 30 s the reaper had to ring again; "
+    "above that a batch has piled up.",
+    (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+)  # fmt: skip
+QUEUE_DEPTH: Final = Row(
+    "router_worker_queue_depth", "gauge", ("queue",),
+    "Doorbells that wait in a queue; absent while Redis does not answer.",
+    "Scale on it. Every worker tells the same number: take the maximum, not the sum.",
+)  # fmt: skip
+SLOTS: Final = Row(
+    "router_worker_slots", "gauge", (),
+    "Tasks that this process takes at once (ROUTER_WORKER_CONCURRENCY).",
+    "Calls in flight over slots is how full the worker is.",
+)  # fmt: skip
+IN_FLIGHT: Final = Row(
+    "router_worker_calls_in_flight", "gauge", ("mode",),
+    "Calls to the router that run now: streams, or whole answers.",
+    "At the number of slots, tasks begin to wait.",
+)  # fmt: skip
+CALLS: Final = Row(
+    "router_worker_calls_total", "counter", ("vendor", "protocol", "status_class"),
+    "Calls to the router, by the answer's status: 2xx, 3xx, 4xx, 429, 5xx; none where none came.",
+    "429 asks for a higher limit or fewer workers, 4xx for better requests, 5xx and none for "
+    "another vendor.",
+)  # fmt: skip
+ATTEMPT_SECONDS: Final = Row(
+    "router_worker_attempt_seconds", "histogram", ("vendor", "outcome"),
+    "From sending a call to the end of its answer, completed or failed.",
+    "Under 1 s is an error or a very short answer, 5–30 s a usual one; 600 s is the time-out by "
+    "default.",
+    (0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600),
+)  # fmt: skip
+FIRST_CHUNK: Final = Row(
+    "router_worker_first_chunk_seconds", "histogram", ("vendor",),
+    "From sending a streamed call to its first chunk.",
+    "What a person feels first: 0.25–2 s is a usual chat, up to 60 s a model that reasons, 120 s "
+    "the time-out by default.",
+    (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 30, 60, 120),
+)  # fmt: skip
+CHUNK_GAP: Final = Row(
+    "router_worker_chunk_gap_seconds", "histogram", ("vendor",),
+    "Between two chunks of a stream.",
+    "0.01–0.1 s is a usual pace of tokens; above 0.25 s a reader sees it stutter; 15 s is a sign "
+    "of life without text, 60 s the time-out by default.",
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 30, 60),
+)  # fmt: skip
+CHUNKS: Final = Row(
+    "router_worker_chunks_total", "counter", ("vendor",),
+    "Chunks that were received and published.",
+    "The load on worker and Redis; falling to 0 with streams in flight, a vendor stalls.",
+)  # fmt: skip
+TOKENS: Final = Row(
+    "router_worker_tokens_total", "counter", ("vendor", "model", "type", "provenance"),
+    "Tokens of all calls: input, output, cached (a part of input), reasoning (a part of output); "
+    "reported by the provider, or estimated.",
+    "What the bill is made of. Add input and output only, since the other two are parts of them.",
+)  # fmt: skip
+RETRIES: Final = Row(
+    "router_worker_retries_total", "counter", ("vendor", "code"),
+    "Failed calls after which another was planned, by error code.",
+    "Rises before tasks fail: the earliest sign of trouble upstream.",
+)  # fmt: skip
+GIVE_UPS: Final = Row(
+    "router_worker_give_ups_total", "counter", ("vendor", "code", "reason"),
+    "Failed calls after which no other was planned: not_retryable, attempts_exhausted, deadline.",
+    "attempts_exhausted asks for more patience, deadline for an earlier start, not_retryable for "
+    "a look at the request or the key.",
+)  # fmt: skip
+
+#: All metrics, in the order of the README's table.
+METRICS: Final = (
+    TASKS, TASK_SECONDS, QUEUE_WAIT, QUEUE_DEPTH, SLOTS, IN_FLIGHT, CALLS, ATTEMPT_SECONDS,
+    FIRST_CHUNK, CHUNK_GAP, CHUNKS, TOKENS, RETRIES, GIVE_UPS,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """One call to the router, as it went. ``code`` is None where it gave an answer."""
+
+    vendor: str
+    model: str | None
+    protocol: ProtocolName
+    status: int | None
+    code: ErrorCode | None
+    seconds: float
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnd:
+    """A task that ended, as it went. ``outcome`` is the state that it ended in."""
+
+    kind: str
+    vendor: str
+    model: str | None
+    outcome: State
+    seconds: float

@@ -1,0 +1,93 @@
+"""Counting tokens: what was reported, what can be estimated, and the sum over several calls.
+
+A number that nobody reported is null. A report that is zero throughout is none: it comes from
+gateways that do not count, and a false 0 would look like a free call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from api_contracts.results import Usage
+
+#: Characters a token, for estimates: OpenAI's rule of thumb for English text.
+CHARACTERS_A_TOKEN: Final = 4
+
+UNAVAILABLE: Final = Usage(provenance="unavailable")
+
+#: From the strongest to the weakest.
+_PROVENANCES: Final = ("reported", "estimated", "unavailable")
+
+
+def reported(
+    *,
+    input_tokens: Any,
+    output_tokens: Any,
+    total_tokens: Any = None,
+    cached_tokens: Any = None,
+    reasoning_tokens: Any = None,
+) -> Usage:
+    """Write down a provider's report; what is no count in it is taken for not reported.
+
+    ``input_tokens`` is all of the input, what came from a cache included. The total is added up
+    where the provider gives both parts but not their sum.
+    """
+    taken, made = count(input_tokens), count(output_tokens)
+    total = count(total_tokens)
+    if not (taken or made or total):
+        return UNAVAILABLE
+    if total is None and taken is not None and made is not None:
+        total = taken + made
+    return Usage(
+        provenance="reported",
+        input_tokens=taken,
+        output_tokens=made,
+        total_tokens=total,
+        cached_tokens=count(cached_tokens),
+        reasoning_tokens=count(reasoning_tokens),
+    )
+
+
+def estimated(characters: int, *, input_tokens: Any = None) -> Usage:
+    """Estimate a call that was cut from the characters that came out of it.
+
+    ``input_tokens`` is what the provider reported before the cut. Nothing came, nothing reported:
+    unavailable.
+    """
+    taken = count(input_tokens) or None
+    made = -(-characters // CHARACTERS_A_TOKEN) or None
+    if taken is None and made is None:
+        return UNAVAILABLE
+    total = taken + made if taken and made else None
+    return Usage(provenance="estimated", input_tokens=taken, output_tokens=made, total_tokens=total)
+
+
+def added(usages: Iterable[Usage]) -> Usage:
+    """Add up the usage of several calls: the weakest provenance, and null + n = n.
+
+    Give only calls that may have cost tokens: one that never reached a model is no unknown.
+    """
+    every = list(usages)
+    if not every:
+        return UNAVAILABLE
+    return Usage(
+        provenance=max((usage.provenance for usage in every), key=_PROVENANCES.index),
+        input_tokens=_sum(usage.input_tokens for usage in every),
+        output_tokens=_sum(usage.output_tokens for usage in every),
+        total_tokens=_sum(usage.total_tokens for usage in every),
+        cached_tokens=_sum(usage.cached_tokens for usage in every),
+        reasoning_tokens=_sum(usage.reasoning_tokens for usage in every),
+    )
+
+
+def count(value: Any) -> int | None:
+    """Return a count as it is; None for what is none (a bool, a fraction, less than 0)."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and value >= 0 else None
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = [one for one in counts if one is not None]
+    return sum(known) if known else None

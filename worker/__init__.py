@@ -1,0 +1,1 @@
+"""The worker: Celery for the doorbells, one event loop for everything that waits."""

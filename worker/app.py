@@ -69,5 +69,3 @@ def _transport_options() -> dict[str, Any]:
         "health_check_interval": 10,
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
     }
-
-

@@ -103,7 +103,7 @@ class Timer:
 class Attempt:
     """One call for one task, writing through one writer."""
 
-    def __init__(  # noqa: PLR0913 - the parts of one attempt, joined here alone
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of one attempt, joined here alone
         self, router: Router, writer: Writer, meter: Meter, vendor: str,
         protocol: ProtocolModule, call: Call,
     ) -> None:  # fmt: skip

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final
 
-from celery import Celery, signals
+from celery import signals
 
 from api_contracts.names import Keys
+from worker import logs
 from worker.app import make_app
 from worker.attempt import Limits
 from worker.engine import Engine
@@ -55,6 +56,9 @@ class WorkerProcess:
 
     def run(self) -> int:
         """Work until a signal ends it; return the exit status."""
+        logs.setup(self._settings.log_format)
+        # Celery would replace the handlers; somebody who answers this signal keeps it from that.
+        signals.setup_logging.connect(self._keep_logs, weak=False)
         self._engine.start()
         self._engine.call(self._open, OPEN_S)
         health = self._serve_health()
@@ -91,11 +95,10 @@ class WorkerProcess:
     async def _open(self) -> None:
         """Build what belongs to the loop, on the loop."""
         settings = self._settings
-        keys = Keys(settings.prefix)
         self._store = Store(
             settings.redis_url.get_secret_value(),
             settings.broker_url.get_secret_value(),
-            keys,
+            Keys(settings.prefix),
             worker_name(),
             int(settings.lease_s * 1000),
         )
@@ -104,7 +107,7 @@ class WorkerProcess:
         )
         leases = Leases(self._store, settings.heartbeat_s)
         self._executor = Executor(
-            self._store, self._router, leases, self._metrics, keys, _policy(settings)
+            self._store, self._router, leases, self._metrics, _policy(settings)
         )
         self._pump = asyncio.create_task(self._store.pump.run())
         self._running = [
@@ -149,6 +152,9 @@ class WorkerProcess:
 
     def _celery_consumes(self) -> str | None:
         return None if self._consuming else "Celery does not consume"
+
+    def _keep_logs(self, **_: object) -> None:
+        """Do nothing: the logs are set up."""
 
     def _ready(self, **_: object) -> None:
         self._consuming = True

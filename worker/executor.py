@@ -13,16 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import traceback
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
 from api_contracts.errors import ErrorCode, InvalidTask
-from api_contracts.names import Keys
+from api_contracts.names import State
 from api_contracts.options import RetryPolicy
 from api_contracts.requests import Task
-from worker import intake
+from worker import intake, logs
 from worker.attempt import Attempt, Limits
 from worker.claim import Claim, NotClaimed
 from worker.errors import AttemptFailed, Failure
@@ -31,7 +30,7 @@ from worker.leases import Leases
 from worker.metrics import Metrics
 from worker.outcome import Answered, Settlement, Unanswered, failed, settle
 from worker.protocols.select import protocol_of
-from worker.retry import GiveUp, Reason, full_jitter
+from worker.retry import GiveUp, Reason, Retry, full_jitter
 from worker.router import Router
 from worker.store import Store, Writer
 from worker.telemetry import CallEnd, TaskEnd
@@ -60,13 +59,12 @@ class Policy:
 class Executor:
     """Runs tasks, any number at once, on one loop."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a worker, joined here alone
+    def __init__(
         self,
         store: Store,
         router: Router,
         leases: Leases,
         metrics: Metrics,
-        keys: Keys,
         policy: Policy,
     ) -> None:
         """Join the parts."""
@@ -74,7 +72,6 @@ class Executor:
         self._router = router
         self._leases = leases
         self._metrics = metrics
-        self._keys = keys
         self._policy = policy
         #: Timers of retries, kept from the garbage collector.
         self._timers: set[asyncio.Task[None]] = set()
@@ -99,7 +96,7 @@ class Executor:
             logger.debug("doorbell of task %s dropped: %s", task_id, claim)
             return
         self._metrics.claimed(claim.queue, (claim.now - claim.due_at) / 1000)
-        job = Job(claim, Writer(self._store, claim))
+        job = Job(claim, Writer(self._store, claim), self._store.record(claim.task_id))
         with self._leases.hold(job.writer):
             settlement = await self._attempt(job)
             if settlement is not None and await self._write(job, settlement):
@@ -127,19 +124,12 @@ class Executor:
         outcome = await self._watched(job, attempt.run(self._policy.limits, deadline))
         if outcome is None:
             return None
-        return settle(
-            job.task,
-            job.claim,
-            outcome,
-            event_id=job.next_event_id,
-            now=job.now_ms,
-            policy=job.retry_policy(self._policy.retry),
-            keys=self._keys,
-            jitter=full_jitter,
-        )
+        policy = job.retry_policy(self._policy.retry)
+        return settle(job.task, job.end, outcome, policy, full_jitter)
 
     def _prepared(self, job: Job, task: Task) -> Attempt:
         """Build the call; AttemptFailed where there is none to make."""
+        logs.change(State.RUNNING, **_who(job))
         deadline = task.options.deadline
         if deadline is not None and deadline <= job.now_ms:
             raise AttemptFailed(Failure(ErrorCode.DEADLINE, "the deadline passed before the call"))
@@ -198,7 +188,8 @@ class Executor:
         return ours
 
     def _after(self, job: Job, settlement: Settlement) -> None:
-        """Count the end of an attempt, and ring again where another follows."""
+        """Tell of the end of an attempt, and ring again where another follows."""
+        _log(job, settlement)
         if settlement.decision is not None:
             self._metrics.decided(job.vendor, settlement.decision)
         if settlement.retry_at is not None:
@@ -216,7 +207,9 @@ class Executor:
             await self._store.ring(claim.task_id, claim.kind, claim.queue, int(time.time() * 1000))
         except self._store.errors as error:
             logger.warning(
-                "task %s could not be rung (%s); the reaper will", claim.task_id, type(error).__name__
+                "task %s could not be rung (%s); the reaper will",
+                claim.task_id,
+                type(error).__name__,
             )
 
 
@@ -231,7 +224,7 @@ def _unsent(job: Job, failure: Failure) -> Settlement:
     """End a task for which no call can be made."""
     outcome = Unanswered(failure, sent=False)
     decision = GiveUp(failure, Reason.NOT_RETRYABLE)
-    return failed(job.claim, outcome, decision, event_id=job.next_event_id, now=job.now_ms)
+    return failed(job.end, outcome, decision)
 
 
 def _when_lost(job: Job, error: Exception | None) -> Unanswered | None:
@@ -241,9 +234,7 @@ def _when_lost(job: Job, error: Exception | None) -> Unanswered | None:
     return Unanswered(Failure(ErrorCode.STORE, f"Redis took no more events: {error}"))
 
 
-def _result(
-    job: Job, work: asyncio.Future[Answered | Unanswered]
-) -> Answered | Unanswered:
+def _result(job: Job, work: asyncio.Future[Answered | Unanswered]) -> Answered | Unanswered:
     """Return what the attempt came to; a fault of our own fails the task, not the worker."""
     error = work.exception()
     if error is None:
@@ -251,7 +242,7 @@ def _result(
     if not isinstance(error, Exception):
         raise error
     # The error's own text may quote a body: where it came from must do.
-    logger.error("%s met a fault of the worker: %s", job, _origin(error))
+    logger.error("%s met a fault of the worker: %s", job, logs.origin(error))
     return Unanswered(Failure(ErrorCode.INTERNAL))
 
 
@@ -267,7 +258,26 @@ def _call_end(job: Job, outcome: Answered | Unanswered, seconds: float) -> CallE
     )
 
 
-def _origin(error: BaseException) -> str:
-    """Say what was raised and where, without its text."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} at {place.filename}:{place.lineno} in {place.name}"
+def _who(job: Job) -> logs.Fields:
+    return {
+        "task_id": job.claim.task_id,
+        "attempt": job.claim.attempt,
+        "kind": job.kind,
+        "vendor": job.vendor,
+        "model": job.model,
+    }
+
+
+def _log(job: Job, settlement: Settlement) -> None:
+    fields = _who(job)
+    fields["seconds"] = round(job.seconds, 3)
+    if settlement.decision is not None:
+        failure = settlement.decision.failure
+        fields["code"] = failure.code
+        fields["status"] = failure.status
+        fields["request_id"] = failure.request_id
+    if isinstance(settlement.decision, Retry):
+        fields["delay_ms"] = settlement.decision.delay_ms
+    elif settlement.decision is not None:
+        fields["reason"] = settlement.decision.reason
+    logs.change(settlement.state, **fields)

@@ -9,6 +9,7 @@ from api_contracts.events import EventId
 from api_contracts.options import Options, RetryPolicy
 from api_contracts.requests import Task
 from worker.claim import Claim
+from worker.outcome import End
 from worker.protocols.base import ProtocolName
 from worker.store import Writer
 from worker.telemetry import OTHER
@@ -20,6 +21,8 @@ class Job:
 
     claim: Claim
     writer: Writer
+    #: Key of the task's record.
+    record: str
     task: Task | None = None
     protocol: ProtocolName = "plain"
     began: float = field(default_factory=time.monotonic)
@@ -44,6 +47,11 @@ class Job:
     def next_event_id(self) -> str:
         """The id of the event behind the last chunk."""
         return str(EventId(self.claim.attempt, self.writer.seq + 1))
+
+    @property
+    def end(self) -> End:
+        """Its end, if that is now."""
+        return End(self.claim, self.next_event_id, self.now_ms, self.record)
 
     @property
     def kind(self) -> str:
@@ -71,6 +79,6 @@ class Job:
         return (self.task.options if self.task else Options()).result_ttl
 
     def retry_policy(self, default: RetryPolicy) -> RetryPolicy:
-        """The worker's policy, with what the task says otherwise."""
+        """Return the worker's policy, with what the task says otherwise."""
         own = self.task.options.retry if self.task else None
         return default.model_copy(update=own.model_dump(exclude_unset=True)) if own else default

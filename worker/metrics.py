@@ -43,6 +43,7 @@ from worker.telemetry import (
     FIRST_CHUNK,
     GIVE_UPS,
     IN_FLIGHT,
+    KINDS,
     OTHER,
     QUEUE_DEPTH,
     QUEUE_WAIT,
@@ -187,9 +188,10 @@ class Metrics:
 
     def ended(self, task: TaskEnd) -> None:
         """Count a task that has ended."""
+        kind = task.kind if task.kind in KINDS else OTHER
         vendor, model = _vendor(task.vendor), self._model(task.model)
-        self._tasks.labels(task.kind, vendor, model, task.outcome).inc()
-        self._task_seconds.labels(task.kind, task.outcome).observe(max(0.0, task.seconds))
+        self._tasks.labels(kind, vendor, model, task.outcome).inc()
+        self._task_seconds.labels(kind, task.outcome).observe(max(0.0, task.seconds))
 
     def exposition(self) -> bytes:
         """Write all metrics as a scrape wants them, in :data:`CONTENT_TYPE`."""

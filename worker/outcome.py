@@ -1,6 +1,6 @@
 """What an attempt came to, and what follows from it: pure, decided once, then obeyed once.
 
-    Answered | Unanswered ──> settle ──> Settlement: event, state, fields, next attempt
+Answered | Unanswered ──> settle ──> Settlement: event, state, fields, next attempt
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from api_contracts.events import EVENT_LIMIT, Completed, Failed, Retrying
-from api_contracts.names import Keys, State
+from api_contracts.names import State
 from api_contracts.options import RetryPolicy
 from api_contracts.requests import Task
 from api_contracts.results import Attempt, Result, Timings, Usage
@@ -18,6 +18,7 @@ from worker.errors import Failure
 from worker.protocols.base import Answer, ProtocolName
 from worker.retry import GiveUp, Retry, decide
 from worker.usage import UNAVAILABLE, added
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -50,6 +51,16 @@ class Unanswered:
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """The end of an attempt: the id of its event, when (unix ms), and the task's record."""
+
+    claim: Claim
+    event_id: str
+    now: int
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """What to write at the end of an attempt, and when another follows, if one does."""
 
@@ -62,41 +73,35 @@ class Settlement:
 
 def settle(
     task: Task,
-    claim: Claim,
+    end: End,
     outcome: Answered | Unanswered,
-    *,
-    event_id: str,
-    now: int,
     policy: RetryPolicy,
-    keys: Keys,
     jitter: Callable[[float], float],
 ) -> Settlement:
-    """Decide what an attempt's outcome means for its task. ``now`` is unix time in ms."""
+    """Decide what an attempt's outcome means for its task."""
     if isinstance(outcome, Answered):
-        return _completed(task, claim, outcome, event_id, now, keys)
-    failures = claim.failures + 1
+        return _completed(task, end, outcome)
     decision = decide(
         outcome.failure,
-        failures=failures,
+        failures=end.claim.failures + 1,
         policy=policy,
-        now_ms=now,
+        now_ms=end.now,
         deadline_ms=task.options.deadline,
         jitter=jitter,
     )
     if isinstance(decision, Retry):
-        return _retrying(claim, outcome, decision, event_id, now)
-    return failed(claim, outcome, decision, event_id=event_id, now=now)
+        return _retrying(end, outcome, decision)
+    return failed(end, outcome, decision)
 
 
-def failed(
-    claim: Claim, outcome: Unanswered, decision: GiveUp, *, event_id: str, now: int
-) -> Settlement:
+def failed(end: End, outcome: Unanswered, decision: GiveUp) -> Settlement:
     """End a task with an error."""
+    claim = end.claim
     error = decision.failure.task_error(_calls(claim, outcome))
-    ending = Failed(id=event_id, task_id=claim.task_id, at=now, error=error)
+    ending = Failed(id=end.event_id, task_id=claim.task_id, at=end.now, error=error)
     attempt = _attempt(claim, outcome)
     fields: dict[str, str | int | bytes] = {
-        "ended_at": now,
+        "ended_at": end.now,
         "failures": claim.failures + 1,
         "error": error.model_dump_json(exclude_none=True),
     }
@@ -104,13 +109,12 @@ def failed(
     return Settlement(event, State.FAILED, fields | _history(attempt), decision)
 
 
-def _retrying(
-    claim: Claim, outcome: Unanswered, retry: Retry, event_id: str, now: int
-) -> Settlement:
+def _retrying(end: End, outcome: Unanswered, retry: Retry) -> Settlement:
+    claim = end.claim
     error = retry.failure.task_error(_calls(claim, outcome))
-    next_at = now + retry.delay_ms
+    next_at = end.now + retry.delay_ms
     notice = Retrying(
-        id=event_id, task_id=claim.task_id, at=now, error=error,
+        id=end.event_id, task_id=claim.task_id, at=end.now, error=error,
         delay_ms=retry.delay_ms, next_at=next_at,
     )  # fmt: skip
     attempt = _attempt(claim, outcome)
@@ -124,9 +128,8 @@ def _retrying(
     return Settlement(event, State.RETRYING, fields, retry, next_at)
 
 
-def _completed(
-    task: Task, claim: Claim, outcome: Answered, event_id: str, now: int, keys: Keys
-) -> Settlement:
+def _completed(task: Task, end: End, outcome: Answered) -> Settlement:
+    claim = end.claim
     attempt = Attempt(
         attempt=claim.attempt,
         worker=claim.worker,
@@ -146,15 +149,15 @@ def _completed(
         timings=Timings(
             queued_ms=max(0, claim.claimed_at - claim.created_at),
             first_chunk_ms=outcome.first_chunk_ms,
-            total_ms=max(0, now - claim.created_at),
+            total_ms=max(0, end.now - claim.created_at),
         ),
         attempts=attempts,
         request_id=outcome.request_id,
         metadata=task.options.metadata,
     )
     text = result.model_dump_json().encode()
-    fields: dict[str, str | int | bytes] = {"ended_at": now, "result": text}
-    event = _completion(result, text, event_id, now, keys.record(claim.task_id))
+    fields: dict[str, str | int | bytes] = {"ended_at": end.now, "result": text}
+    event = _completion(result, text, end)
     return Settlement(event, State.COMPLETED, fields | _history(attempt))
 
 
@@ -169,12 +172,12 @@ def _paid(attempts: Iterable[Attempt]) -> Iterator[Usage]:
             yield one.usage
 
 
-def _completion(result: Result, text: bytes, event_id: str, now: int, key: str) -> bytes:
+def _completion(result: Result, text: bytes, end: End) -> bytes:
     """Write the ending around the result, or without it where an event could not carry it."""
     ending = Completed(
-        id=event_id,
+        id=end.event_id,
         task_id=result.task_id,
-        at=now,
+        at=end.now,
         finish_reason=result.finish_reason,
         usage=result.usage,
         timings=result.timings,
@@ -183,7 +186,7 @@ def _completion(result: Result, text: bytes, event_id: str, now: int, key: str) 
     whole = b'%b,"result":%b}' % (head[:-1], text)
     if len(whole) <= EVENT_LIMIT:
         return whole
-    short = ending.model_copy(update={"result_key": key})
+    short = ending.model_copy(update={"result_key": end.record})
     return short.model_dump_json(exclude={"result"}).encode()
 
 

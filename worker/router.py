@@ -44,6 +44,8 @@ FAILURES: Final[tuple[tuple[type[BaseException], ErrorCode, str], ...]] = (
     (OSError, ErrorCode.CONNECTION, "the connection broke"),
 )
 
+_CUT: Final = Failure(ErrorCode.TRUNCATED, "the answer ended in its middle")
+
 
 def failure_of(error: BaseException, *, in_answer: bool) -> Failure | None:
     """Name what an exception of a call means; None where it is none of the network's.
@@ -53,9 +55,9 @@ def failure_of(error: BaseException, *, in_answer: bool) -> Failure | None:
     for one in (error.__cause__, error):
         for kind, code, message in FAILURES:
             if isinstance(one, kind):
-                if in_answer and code is ErrorCode.CONNECTION:
-                    code, message = ErrorCode.TRUNCATED, "the answer ended in its middle"
-                return Failure(code, message)
+                return (
+                    _CUT if in_answer and code is ErrorCode.CONNECTION else Failure(code, message)
+                )
     return None
 
 

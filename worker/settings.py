@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     drain_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
         default=25,
         description="Seconds for running tasks to end after SIGTERM, before they are handed back; "
-        "Kubernetes and most platforms kill after 30.",
+        "Kubernetes kills after 30, Docker after 10 unless told otherwise.",
     )
     retry_max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         default=_DEFAULTS.max_attempts,
@@ -169,17 +169,18 @@ class Settings(BaseSettings):
     )
     first_chunk_s: Seconds = Field(
         default=120,
-        description="Seconds from a streamed call to its first chunk; models that reason first "
-        "have been seen to need a minute.",
+        description="Seconds from a streamed call to its first chunk; a model that reasons first "
+        "may take a minute.",
     )
     gap_s: Seconds = Field(
         default=60,
-        description="Seconds without a byte inside a stream; providers send a sign of life "
-        "every 15 s or so.",
+        description="Seconds without a byte inside a stream; after a silent minute it is taken for "
+        "dead.",
     )
     total_s: Seconds = Field(
         default=600,
-        description="Seconds for one call from end to end; as the providers' own clients do.",
+        description="Seconds for one call from end to end; the time-out of OpenAI's and "
+        "Anthropic's clients.",
     )
     include_usage: bool = Field(
         default=True,

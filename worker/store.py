@@ -210,6 +210,10 @@ class Store:
         if self._broker is not self._redis:
             await self._broker.aclose()
 
+    def record(self, task_id: str) -> str:
+        """Return the key of a task's record."""
+        return self._keys.record(task_id)
+
     def script(self, name: str, task_id: str, *arguments: Any) -> Command:
         """Write the call of a script on one task's keys; its id and channel come first."""
         keys = self._keys

@@ -20,6 +20,8 @@ VENDORS: Final = frozenset({
     "auto", "anthropic", "aws", "azure", "deepseek", "google", "mistral", "openai", "volcengine",
     "x",
 })  # fmt: skip
+#: Kinds of task. What could not be read has none, and is counted as :data:`OTHER`.
+KINDS: Final = frozenset({"chat", "vision", "native"})
 #: Label of a vendor that is not documented, and of a model that is not in ROUTER_WORKER_MODELS.
 OTHER: Final = "other"
 
@@ -93,13 +95,13 @@ FIRST_CHUNK: Final = Row(
 CHUNK_GAP: Final = Row(
     "router_worker_chunk_gap_seconds", "histogram", ("vendor",),
     "Between two chunks of a stream.",
-    "0.01–0.1 s is a usual pace of tokens; above 0.25 s a reader sees it stutter; 15 s is a sign "
-    "of life without text, 60 s the time-out by default.",
+    "0.01–0.1 s is a usual pace of tokens; above 0.25 s a reader sees it stutter; above 15 s "
+    "a stream is nearly dead: 60 s is the time-out by default.",
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 30, 60),
 )  # fmt: skip
 CHUNKS: Final = Row(
     "router_worker_chunks_total", "counter", ("vendor",),
-    "Chunks that were received and published.",
+    "Chunks of streamed answers, as they came.",
     "The load on worker and Redis; falling to 0 with streams in flight, a vendor stalls.",
 )  # fmt: skip
 TOKENS: Final = Row(

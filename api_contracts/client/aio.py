@@ -53,7 +53,9 @@ class AsyncClient:
             self._redis if self._one_redis else Redis.from_url(address.broker_url, **options)
         )
 
-    async def chat(self, model: str, messages: Iterable[Mapping[str, Any]], **parameters: Any) -> AsyncHandle:
+    async def chat(
+        self, model: str, messages: Iterable[Mapping[str, Any]], **parameters: Any
+    ) -> AsyncHandle:
         """Enqueue a chat; the arguments are those of :func:`~.compose.chat_task`."""
         return await self.enqueue(compose.chat_task(model, messages, **parameters))
 

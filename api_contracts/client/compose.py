@@ -1,4 +1,7 @@
-"""Make tasks of plain arguments: the signatures that both clients share. Pure but for a picture's file."""
+"""Make tasks of plain arguments: the signatures that both clients share.
+
+Pure, but for the reading of a picture's file.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def chat_task(
     InvalidTask names the first field that is wrong.
     """
     request = {"model": model, "messages": [dict(one) for one in messages], **parameters}
-    return _task("chat", request, id, vendor, headers, options)
+    return _task({"kind": "chat", "request": request}, id, vendor, headers, options)
 
 
 def vision_task(
@@ -62,7 +65,7 @@ def vision_task(
         content.append({"type": "image_url", "image_url": part})
     messages = [{"role": "user", "content": content}]
     request = {"model": model, "messages": messages, **parameters}
-    return _task("vision", request, id, vendor, headers, options)
+    return _task({"kind": "vision", "request": request}, id, vendor, headers, options)
 
 
 def native_task(
@@ -76,21 +79,18 @@ def native_task(
     id: str | None = None,  # noqa: A002 - the field's own name in the contract
 ) -> Task:
     """Make a task of a provider's own call, passed through to ``path``."""
-    where = {"path": path, "method": method}
-    return _task("native", dict(request or {}), id, vendor, headers, options, **where)
+    task = {"kind": "native", "request": dict(request or {}), "path": path, "method": method}
+    return _task(task, id, vendor, headers, options)
 
 
 def _task(
-    kind: str,
-    request: dict[str, Any],
+    task: dict[str, Any],
     task_id: str | None,
     vendor: str,
     headers: Mapping[str, str] | None,
     options: OptionsLike,
-    **more: str,
 ) -> Task:
-    task: dict[str, Any] = {"kind": kind, "request": request, "vendor": vendor, **more}
-    task["headers"] = dict(headers or {})
+    task |= {"vendor": vendor, "headers": dict(headers or {})}
     task["options"] = options if isinstance(options, Options) else dict(options or {})
     if task_id is not None:
         task["id"] = task_id

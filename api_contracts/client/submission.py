@@ -78,7 +78,7 @@ def digest(task: Task, body: bytes) -> str:
     """Fingerprint what a task asks for; its id and options do not count."""
     path = f"{task.method} {task.path}" if isinstance(task, NativeTask) else ""
     headers = json.dumps(sorted((k.lower(), v) for k, v in task.headers.items()))
-    head = "\n".join((task.kind, path, task.vendor, headers, "")).encode()
+    head = f"{task.kind}\n{path}\n{task.vendor}\n{headers}\n".encode()
     return blake2b(head + body, digest_size=16).hexdigest()
 
 

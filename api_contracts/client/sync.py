@@ -144,9 +144,7 @@ class Client:
                 value: flows.Value = stop.value
                 return value
 
-    def _follow(
-        self, task_id: str, seen: Reassembler, until: connection.Until
-    ) -> Iterator[Event]:
+    def _follow(self, task_id: str, seen: Reassembler, until: connection.Until) -> Iterator[Event]:
         patience = connection.Patience()
         while not seen.ended and not until.past:
             try:

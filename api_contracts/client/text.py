@@ -34,7 +34,7 @@ class TextView:
         return text
 
     def rest(self, result: Result) -> str:
-        """Return what is still to be shown at the end: all of it where it did not come in pieces."""
+        """Return what is still to be shown at the end: all, where it did not come in pieces."""
         return "" if self._shown else text_of_response(result.response)
 
 
@@ -69,12 +69,15 @@ def text_of_response(response: Any) -> str:
         return _gemini(response["candidates"])
     if response.get("type") == "message":
         blocks = response.get("content") or []
-        return "".join(block.get("text") or "" for block in blocks if block.get("type") == "text")
+        texts = (block for block in blocks if block.get("type") == "text")
+        return "".join(block.get("text") or "" for block in texts)
     return ""
 
 
 def _openai(choices: Any, key: str) -> str:
-    first: dict[str, Any] = next((choice for choice in choices or () if choice.get("index", 0) == 0), {})
+    first: dict[str, Any] = next(
+        (choice for choice in choices or () if choice.get("index", 0) == 0), {}
+    )
     content = (first.get(key) or {}).get("content")
     return content if isinstance(content, str) else ""
 

@@ -79,8 +79,8 @@ def test_every_request_of_the_guide_is_answered_the_same_both_ways(router: httpx
         said = [f"{name} {arguments}" for name, arguments in once.calls] or once.texts
         seen.append((example.title, said[0]))
     assert [title for title, _ in seen] == [title for title, _ in ANSWERS]
-    for (_, said), (_, expected) in zip(seen, ANSWERS, strict=True):
-        assert said.startswith(expected)
+    for (_, text), (_, begins) in zip(seen, ANSWERS, strict=True):
+        assert text.startswith(begins)
 
 
 @pytest.mark.parametrize("example", [*GUIDE, *fault_examples("run")], ids=lambda one: one.title)

@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.parts.program import ROOT, Program, without_settings
@@ -23,7 +24,8 @@ def start(tmp_path: Path, *arguments: str) -> Program:
 def test_it_prints_its_url_serves_and_stops_cleanly(tmp_path: Path, name: signal.Signals) -> None:
     program = start(tmp_path, "--port", "0", "--gap-ms", "0")
     try:
-        url = until(lambda: re.search(r"http://\S+", program.output), "it prints its URL").group()
+        [url] = until(lambda: re.findall(r"http://\S+\n", program.output), "it prints its URL")
+        url = url.strip()
         body = {"model": "m", "messages": [{"role": "user", "content": "The capital of France?"}]}
         status, text = post(f"{url}/v1/chat/completions", body, authorization="Bearer k")
         assert status == 200
@@ -31,6 +33,23 @@ def test_it_prints_its_url_serves_and_stops_cleanly(tmp_path: Path, name: signal
         os.kill(program.pid, name)
         assert program.wait(within=10) == 0
         assert program.output == f"the simulator listens on {url}\n"
+    finally:
+        program.kill()
+
+
+def test_it_stops_while_a_stream_is_open(tmp_path: Path) -> None:
+    program = start(tmp_path, "--port", "0", "--gap-ms", "0")
+    try:
+        [url] = until(lambda: re.findall(r"http://\S+\n", program.output), "it prints its URL")
+        body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
+        headers = {"authorization": "Bearer k", "x-simulate": "stall=1:900"}
+        address = f"{url.strip()}/v1/chat/completions"
+        with httpx.stream("POST", address, json=body, headers=headers, trust_env=False) as answer:
+            first = next(answer.iter_text())
+            os.kill(program.pid, signal.SIGTERM)
+            assert program.wait(within=10) == 0
+        assert first.startswith(": PROCESSING")
+        assert "Traceback" not in program.output
     finally:
         program.kill()
 

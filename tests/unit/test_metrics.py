@@ -192,7 +192,7 @@ def test_the_number_of_slots_is_told() -> None:
 def test_nothing_that_a_task_brings_becomes_a_label(vendor: str, model: str | None) -> None:
     metrics = made(models=("listed",))
     metrics.called(call(vendor=vendor, model=model))
-    metrics.ended(TaskEnd("chat", vendor, model, State.FAILED, 1.0))
+    metrics.ended(TaskEnd(vendor, vendor, model, State.FAILED, 1.0))
     metrics.first_chunk(vendor, 0.1)
     metrics.decided(vendor, Retry(Failure(ErrorCode.TIMEOUT), 0))
     labels = {
@@ -200,7 +200,7 @@ def test_nothing_that_a_task_brings_becomes_a_label(vendor: str, model: str | No
         for family in text_string_to_metric_families(metrics.exposition().decode())
         for sample in family.samples
         for name, value in sample.labels.items()
-        if name in ("vendor", "model")
+        if name in ("kind", "vendor", "model")
     }
     assert labels == {"other"}
 

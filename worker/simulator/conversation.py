@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,8 +86,12 @@ class Picture:
     size: int | None = None
 
     @classmethod
-    def of(cls, image: bytes, where: str) -> Picture:
-        """Look at the bytes; Refused(400) where they are no picture."""
+    def of(cls, data: str, where: str) -> Picture:
+        """Look at a picture in base64; Refused(400) where it is none."""
+        try:
+            image = base64.b64decode(data, validate=True)
+        except ValueError:
+            raise Refused(400, f"{where}: is not base64") from None
         mime = image_type(image[:_HEAD])
         if mime is None:
             raise Refused(400, f"{where}: the bytes are no PNG, JPEG, WebP or GIF image")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Iterator
 from itertools import chain, zip_longest
@@ -43,6 +41,8 @@ _STATUSES: Final = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+#: From base64's URL-safe alphabet to its other one.
+_URL_SAFE: Final = str.maketrans("-_", "+/")
 
 
 def _either(camel: str, snake: str) -> Any:
@@ -159,13 +159,11 @@ def read(body: JsonObject) -> Prompt:
 
 
 def _pictures(content: _Content) -> Iterator[Picture]:
+    """Yield the pictures. Protobuf's JSON takes both alphabets of base64, padded or not."""
     for part in content.parts:
         if part.blob is not None:
-            try:
-                image = base64.b64decode(part.blob.data, validate=True)
-            except binascii.Error:
-                raise Refused(400, "inlineData.data: is not base64") from None
-            yield Picture.of(image, "inlineData.data")
+            data = part.blob.data.translate(_URL_SAFE).rstrip("=")
+            yield Picture.of(data + "=" * (-len(data) % 4), "inlineData.data")
         elif part.file is not None:
             yield Picture()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from itertools import chain, zip_longest
 from typing import Annotated, Any, Final, Literal
@@ -103,9 +102,8 @@ class _Chat(_Read):
 
 
 def _picture(url: str) -> Picture:
-    """Look at a picture. That the URL is a good one has been checked."""
     _, comma, data = url.partition(";base64,")
-    return Picture.of(base64.b64decode(data), "image_url") if comma else Picture()
+    return Picture.of(data, "image_url") if comma else Picture()
 
 
 def read(body: JsonObject) -> Prompt:

@@ -41,7 +41,13 @@ def run(command: list[str], folder: Path) -> str:
     """Run a program as a reader would; return what it says."""
     environment = without_settings(os.environ) | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

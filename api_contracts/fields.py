@@ -30,6 +30,7 @@ _HEADER_NAME: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}"
 _HEADER_VALUE: Final = r"([\x21-\x7e]([\x20-\x7e]{0,4094}[\x21-\x7e])?)?"
 #: Bytes that a header line has beside name and value: a colon, a space and a line break.
 _HEADER_EXTRA = 4
+#: What follows a path's first slash.
 _PATH: Final = r"[A-Za-z0-9._~:/-]+(\?[A-Za-z0-9._~=&,:-]*)?"
 #: Empty parts, `.` and `..`, in front of the query.
 _BAD_PARTS: Final = r"^[^?]*/\.{0,2}(/|\?|$)"
@@ -84,14 +85,14 @@ Headers = Annotated[
 
 
 def _check_path(path: str) -> str:
-    if not re.fullmatch(_PATH, path):
+    if not path.startswith(NATIVE_PREFIXES):
+        message = f"must begin with {' or '.join(NATIVE_PREFIXES)}"
+        raise ValueError(message)
+    if not re.fullmatch(f"/{_PATH}", path):
         message = "must be a plain path, without escapes, `@` or other special characters"
         raise ValueError(message)
     if re.search(_BAD_PARTS, path):
         message = "must not have empty, `.` or `..` parts"
-        raise ValueError(message)
-    if not path.startswith(NATIVE_PREFIXES):
-        message = f"must begin with {' or '.join(NATIVE_PREFIXES)}"
         raise ValueError(message)
     if _SECRET_QUERY.search(path):
         message = "must not carry a key: the worker adds its own"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,7 +47,7 @@ class AsyncClient:
         self._keys = address.keys
         self._image_limit = image_limit
         options = connection.connection_options(timeout_s)
-        options["retry"] = Retry(connection.BACKOFF, connection.TRIES)
+        options["retry"] = Retry(connection.BACKOFF, connection.TRIES, connection.TRIED_AGAIN)
         self._redis = Redis.from_url(address.url, **options)
         self._one_redis = address.broker_url == address.url
         self._broker = (
@@ -83,10 +84,11 @@ class AsyncClient:
         flow = flows.enqueue(checked, self._keys, now_ms, one_redis=self._one_redis)
         return AsyncHandle(self, await self._ask(flow))
 
-    def stream(self, task_id: str, after: str | None = None) -> AsyncIterator[Event]:
+    def stream(self, task_id: str, after: str | None = None) -> AsyncGenerator[Event, None]:
         """Yield a task's events, from its first or behind ``after``, to its ending.
 
-        TaskNotFound where there is no such task; StoreUnavailable where Redis stays away.
+        TaskNotFound where there is no such task; StoreUnavailable where Redis stays away. It holds
+        a connection until it ends or is closed.
         """
         return self._follow(task_id, Reassembler(after), connection.Until(None))
 
@@ -98,9 +100,11 @@ class AsyncClient:
         """
         found = await self._ask(flows.result(task_id, self._keys))
         if found is None:
-            async for event in self._follow(task_id, Reassembler(), connection.Until(timeout)):
-                if isinstance(event, Completed) and event.result is not None:
-                    return event.result
+            follow = self._follow(task_id, Reassembler(), connection.Until(timeout))
+            async with aclosing(follow) as events:
+                async for event in events:
+                    if isinstance(event, Completed) and event.result is not None:
+                        return event.result
             found = await self._ask(flows.result(task_id, self._keys))
         if found is None:
             message = f"task {task_id} had not ended after {timeout} s"
@@ -149,33 +153,33 @@ class AsyncClient:
 
     async def _follow(
         self, task_id: str, seen: Reassembler, until: connection.Until
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         patience = connection.Patience()
-        while not seen.ended and not until.past:
+        while not flows.over(seen, until):
             try:
                 async with self._redis.pubsub() as channel:
                     await channel.subscribe(self._keys.live(task_id))
-                    async for events in self._listen(channel, task_id, seen, until):
+                    while not flows.over(seen, until):
+                        events = await self._next(channel, task_id, seen, until)
                         patience.restore()
                         for event in events:
                             yield event
             except RedisError as error:
                 await asyncio.sleep(patience.pause(error, time.monotonic()))
 
-    async def _listen(
+    async def _next(
         self, channel: PubSub, task_id: str, seen: Reassembler, until: connection.Until
-    ) -> AsyncIterator[list[Event]]:
-        """Follow one connection. Its word that it is subscribed, silence and gaps read the log."""
-        while not seen.ended and not until.past:
+    ) -> list[Event]:
+        """Wait for what comes next.
+
+        The channel's word that it is open, silence and gaps read the log.
+        """
+        if not seen.behind:
             message = await channel.get_message(timeout=until.wait(connection.SILENCE_S))
             heard = seen.hear(message["data"]) if connection.is_event(message) else None
             if heard is not None:
-                yield heard
-                continue
-            more = True
-            while more:
-                page, more = await self._run(flows.log_page(task_id, self._keys, seen))
-                yield page
+                return heard
+        return await self._run(flows.log_page(task_id, self._keys, seen))
 
 
 class AsyncHandle:
@@ -194,20 +198,21 @@ class AsyncHandle:
         """Yield every event; as :meth:`events`."""
         return self.events()
 
-    def events(self, after: str | None = None) -> AsyncIterator[Event]:
+    def events(self, after: str | None = None) -> AsyncGenerator[Event, None]:
         """Yield the events behind ``after``, or all."""
         return self._client.stream(self.id, after)
 
-    async def text(self, on_reset: Callable[[], None] | None = None) -> AsyncIterator[str]:
+    async def text(self, on_reset: Callable[[], None] | None = None) -> AsyncGenerator[str, None]:
         """Yield the answer's text piece by piece; whole where it was not streamed.
 
         Restarts are as :class:`~.text.TextView` has them. Another ending than `completed` raises
         as :meth:`result` does.
         """
         view = TextView(on_reset)
-        async for event in self.events():
-            if piece := view.piece(event):
-                yield piece
+        async with aclosing(self.events()) as events:
+            async for event in events:
+                if piece := view.piece(event):
+                    yield piece
         if rest := view.rest(await self.result()):
             yield rest
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.backoff import ConstantBackoff
+from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from api_contracts.errors import StoreUnavailable
@@ -33,8 +33,10 @@ RECONNECT_PAUSE_S = 0.5
 #: than 32 MiB (512 events of 64 KiB).
 PAGE = 512
 
-#: One more try, at once: for a pooled connection that the server has closed meanwhile.
+#: One more try, at once: for a pooled connection that the server has closed meanwhile. Not after
+#: a silence, which would only be kept twice.
 TRIES = 1
+TRIED_AGAIN = (RedisConnectionError,)
 BACKOFF = ConstantBackoff(0.05)
 
 
@@ -105,7 +107,8 @@ class Patience:
         if self._lost_at is None:
             self._lost_at = now
         lost = isinstance(error, (RedisConnectionError, RedisTimeoutError))
-        if not lost or now - self._lost_at > RECONNECT_S:
+        refused = isinstance(error, AuthenticationError)
+        if refused or not lost or now - self._lost_at > RECONNECT_S:
             with clear_errors():
                 raise error
         return RECONNECT_PAUSE_S

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from redis.exceptions import NoScriptError, RedisError
 
 from api_contracts.client import record
-from api_contracts.client.connection import PAGE
+from api_contracts.client.connection import PAGE, Until
 from api_contracts.client.reassembler import Reassembler
 from api_contracts.client.submission import CREATE, IDEMPOTENCY_GRACE_S, Argument, submission
 from api_contracts.errors import IdempotencyConflict, RouterWorkerError, TaskExists
@@ -73,8 +73,8 @@ def result(task_id: str, keys: Keys) -> Flow[Result | None]:
     return record.read_result(task_id, values)
 
 
-def log_page(task_id: str, keys: Keys, seen: Reassembler) -> Flow[tuple[list[Event], bool]]:
-    """Read the next page of the log behind the cursor; say whether there may be more.
+def log_page(task_id: str, keys: Keys, seen: Reassembler) -> Flow[list[Event]]:
+    """Read the next page of the log behind the cursor.
 
     Where there is nothing, the record tells whether the task exists, and whether the cursor
     stands on its ending.
@@ -87,7 +87,13 @@ def log_page(task_id: str, keys: Keys, seen: Reassembler) -> Flow[tuple[list[Eve
         if State(state.decode()).ended:
             page = yield from _page(task_id, keys, seen)
             seen.ended = not page
-    return seen.read(page), len(page) == PAGE
+    seen.behind = len(page) == PAGE
+    return seen.read(page)
+
+
+def over(seen: Reassembler, until: Until) -> bool:
+    """Tell whether a subscription has come to its task's ending, or its time is up."""
+    return seen.ended or until.past
 
 
 def _page(task_id: str, keys: Keys, seen: Reassembler) -> Flow[list[bytes]]:

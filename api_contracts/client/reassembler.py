@@ -30,6 +30,8 @@ class Reassembler:
     def __init__(self, after: str | EventId | None = None) -> None:
         """Begin behind an event, or at the beginning."""
         self.cursor = EventId.parse(after) if isinstance(after, str) else after
+        #: Whether the log is known to hold more than was read.
+        self.behind = False
         self.ended = False
 
     @property

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Self
 
@@ -45,7 +46,7 @@ class Client:
         self._keys = address.keys
         self._image_limit = image_limit
         options = connection.connection_options(timeout_s)
-        options["retry"] = Retry(connection.BACKOFF, connection.TRIES)
+        options["retry"] = Retry(connection.BACKOFF, connection.TRIES, connection.TRIED_AGAIN)
         self._redis = Redis.from_url(address.url, **options)
         self._one_redis = address.broker_url == address.url
         self._broker = (
@@ -80,10 +81,11 @@ class Client:
         flow = flows.enqueue(checked, self._keys, now_ms, one_redis=self._one_redis)
         return Handle(self, self._ask(flow))
 
-    def stream(self, task_id: str, after: str | None = None) -> Iterator[Event]:
+    def stream(self, task_id: str, after: str | None = None) -> Generator[Event, None, None]:
         """Yield a task's events, from its first or behind ``after``, to its ending.
 
-        TaskNotFound where there is no such task; StoreUnavailable where Redis stays away.
+        TaskNotFound where there is no such task; StoreUnavailable where Redis stays away. It holds
+        a connection until it ends or is closed.
         """
         return self._follow(task_id, Reassembler(after), connection.Until(None))
 
@@ -95,9 +97,11 @@ class Client:
         """
         found = self._ask(flows.result(task_id, self._keys))
         if found is None:
-            for event in self._follow(task_id, Reassembler(), connection.Until(timeout)):
-                if isinstance(event, Completed) and event.result is not None:
-                    return event.result
+            follow = self._follow(task_id, Reassembler(), connection.Until(timeout))
+            with closing(follow) as events:
+                for event in events:
+                    if isinstance(event, Completed) and event.result is not None:
+                        return event.result
             found = self._ask(flows.result(task_id, self._keys))
         if found is None:
             message = f"task {task_id} had not ended after {timeout} s"
@@ -144,32 +148,34 @@ class Client:
                 value: flows.Value = stop.value
                 return value
 
-    def _follow(self, task_id: str, seen: Reassembler, until: connection.Until) -> Iterator[Event]:
+    def _follow(
+        self, task_id: str, seen: Reassembler, until: connection.Until
+    ) -> Generator[Event, None, None]:
         patience = connection.Patience()
-        while not seen.ended and not until.past:
+        while not flows.over(seen, until):
             try:
                 with self._redis.pubsub() as channel:  # type: ignore[no-untyped-call]
                     channel.subscribe(self._keys.live(task_id))
-                    for events in self._listen(channel, task_id, seen, until):
+                    while not flows.over(seen, until):
+                        events = self._next(channel, task_id, seen, until)
                         patience.restore()
                         yield from events
             except RedisError as error:
                 time.sleep(patience.pause(error, time.monotonic()))
 
-    def _listen(
+    def _next(
         self, channel: PubSub, task_id: str, seen: Reassembler, until: connection.Until
-    ) -> Iterator[list[Event]]:
-        """Follow one connection. Its word that it is subscribed, silence and gaps read the log."""
-        while not seen.ended and not until.past:
+    ) -> list[Event]:
+        """Wait for what comes next.
+
+        The channel's word that it is open, silence and gaps read the log.
+        """
+        if not seen.behind:
             message = channel.get_message(timeout=until.wait(connection.SILENCE_S))
             heard = seen.hear(message["data"]) if connection.is_event(message) else None
             if heard is not None:
-                yield heard
-                continue
-            more = True
-            while more:
-                page, more = self._run(flows.log_page(task_id, self._keys, seen))
-                yield page
+                return heard
+        return self._run(flows.log_page(task_id, self._keys, seen))
 
 
 class Handle:
@@ -188,20 +194,21 @@ class Handle:
         """Yield every event; as :meth:`events`."""
         return self.events()
 
-    def events(self, after: str | None = None) -> Iterator[Event]:
+    def events(self, after: str | None = None) -> Generator[Event, None, None]:
         """Yield the events behind ``after``, or all."""
         return self._client.stream(self.id, after)
 
-    def text(self, on_reset: Callable[[], None] | None = None) -> Iterator[str]:
+    def text(self, on_reset: Callable[[], None] | None = None) -> Generator[str, None, None]:
         """Yield the answer's text piece by piece; whole where it was not streamed.
 
         Restarts are as :class:`~.text.TextView` has them. Another ending than `completed` raises
         as :meth:`result` does.
         """
         view = TextView(on_reset)
-        for event in self.events():
-            if piece := view.piece(event):
-                yield piece
+        with closing(self.events()) as events:
+            for event in events:
+                if piece := view.piece(event):
+                    yield piece
         if rest := view.rest(self.result()):
             yield rest
 

@@ -1,7 +1,7 @@
 """Why an attempt failed, as the worker handles it inside.
 
     status of an answer ──> code_of_status ──┐
-    error in a stream   ──> code_of_type   ──┼─> Failure ──> retry.decide ──> Retry | GiveUp
+    error in a stream   ──> its status ──────┼─> Failure ──> retry.decide ──> Retry | GiveUp
     httpx exception     ──> router.FAILURES ─┘
 
 A :class:`Failure` is a value; :class:`AttemptFailed` carries it up to the one place that decides.
@@ -31,6 +31,7 @@ _STATUS_CODES: Final = {
     425: ErrorCode.CONFLICT,
     429: ErrorCode.RATE_LIMITED,
     503: ErrorCode.OVERLOADED,
+    504: ErrorCode.TIMEOUT,
     529: ErrorCode.OVERLOADED,
 }
 _SERVER_ERRORS: Final = 500

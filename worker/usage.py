@@ -69,16 +69,23 @@ def added(usages: Iterable[Usage]) -> Usage:
     Give only calls that may have cost tokens: one that never reached a model is no unknown.
     """
     every = list(usages)
-    if not every:
-        return UNAVAILABLE
+    if len(every) < 2:  # noqa: PLR2004 - there is nothing to add
+        return every[0] if every else UNAVAILABLE
     return Usage(
         provenance=max((usage.provenance for usage in every), key=_PROVENANCES.index),
         input_tokens=_sum(usage.input_tokens for usage in every),
         output_tokens=_sum(usage.output_tokens for usage in every),
-        total_tokens=_sum(usage.total_tokens for usage in every),
+        total_tokens=_sum(_total(usage) for usage in every),
         cached_tokens=_sum(usage.cached_tokens for usage in every),
         reasoning_tokens=_sum(usage.reasoning_tokens for usage in every),
     )
+
+
+def _total(usage: Usage) -> int | None:
+    """Return a call's total, or of a call that was cut as much of it as is known."""
+    if usage.total_tokens is not None:
+        return usage.total_tokens
+    return _sum((usage.input_tokens, usage.output_tokens))
 
 
 def count(value: Any) -> int | None:

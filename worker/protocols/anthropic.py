@@ -142,8 +142,8 @@ class Fold:
             return False
         else:
             raise_error(event)
-            # What nobody knows is let through, but it must be an event.
-            return isinstance(event["type"], str)
+            if not isinstance(kind, str):
+                raise_malformed("an event has no type")
         return True
 
     def _start(self, message: dict[str, Any]) -> None:

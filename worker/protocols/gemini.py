@@ -188,8 +188,9 @@ def _merge_field(whole: dict[str, Any], key: str, value: Any) -> None:
 def _merge_content(whole: dict[str, Any], news: dict[str, Any]) -> None:
     for key, value in news.items():
         if key == "parts" and isinstance(value, list):
+            held = whole.setdefault("parts", [])
             for part in value:
-                _add_part(whole.setdefault("parts", []), part)
+                _add_part(held, part)
         elif value is not None:
             whole[key] = value
 
@@ -200,13 +201,15 @@ def _add_part(parts: list[dict[str, Any]], part: dict[str, Any]) -> None:
     if not isinstance(text, str):
         parts.append(part)
         return
-    last = parts[-1] if parts else None
-    if part.keys() <= _TEXT_FIELDS and last is not None:
-        alike = last.keys() <= _TEXT_FIELDS and bool(last.get("thought")) == bool(
-            part.get("thought")
-        )
-        if alike:
-            last["text"].append(text)
-        if alike or not text:
-            return
-    parts.append({**part, "text": Pieces([text])})
+    last = parts[-1] if parts else {}
+    plain = part.keys() <= _TEXT_FIELDS
+    if plain and _text_kind(last) == _text_kind(part):
+        last["text"].append(text)
+    elif text or not (plain and parts):
+        parts.append({**part, "text": Pieces([text])})
+
+
+def _text_kind(part: dict[str, Any]) -> bool | None:
+    """Tell whether a text is a thought; None for a part that is more, or less, than text."""
+    plain = "text" in part and part.keys() <= _TEXT_FIELDS
+    return bool(part.get("thought")) if plain else None

@@ -31,6 +31,8 @@ __all__ = ["NAME", "build", "decoder", "fold", "read", "refuse"]
 NAME: ProtocolName = "openai"
 
 _DONE: Final = b"[DONE]"
+#: What every message has in a chat completion, whether or not a delta speaks of it.
+_EMPTY: Final = {"role": "assistant", "content": None, "refusal": None}
 #: Fields of a message that a model wrote, for estimates: no pictures or sound in base64.
 _WRITTEN: Final = (
     "content", "refusal", "reasoning_content", "reasoning", "tool_calls", "function_call",
@@ -98,7 +100,7 @@ class _Choice:
     __slots__ = ("fields", "message")
 
     def __init__(self, index: int) -> None:
-        self.message: dict[str, Any] = {"role": "assistant", "content": None}
+        self.message: dict[str, Any] = dict(_EMPTY)
         #: What stands beside the message: index, finish_reason, logprobs and the unknown.
         self.fields: dict[str, Any] = {"index": index, "message": self.message}
 
@@ -190,8 +192,7 @@ class Fold:
 
     def _take_head(self, chunk: dict[str, Any]) -> None:
         """Take what is not a choice. Azure sends its first chunk with an empty id and model."""
-        if "error" in chunk:
-            raise_error(chunk)
+        raise_error(chunk)
         self._last_head = chunk
         for key, value in chunk.items():
             if key == "usage":

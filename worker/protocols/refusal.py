@@ -87,7 +87,6 @@ _REQUEST_IDS: Final = (
 
 _FIRST_ERROR: Final = 400
 _AFTER_ERRORS: Final = 600
-_GATEWAY_TIMEOUT: Final = 504
 #: Longest plain text that is taken for a proxy's message, in bytes; a page of text is none.
 _TEXT_LIMIT: Final = 500
 
@@ -174,9 +173,7 @@ def _status_of(word: str) -> int | None:
 def _code(words: list[str], status: int | None) -> ErrorCode:
     if any(word.lower() in _REFUSALS for word in words):
         return ErrorCode.REFUSED
-    if status is None:
-        return ErrorCode.UPSTREAM_ERROR
-    return ErrorCode.TIMEOUT if status == _GATEWAY_TIMEOUT else code_of_status(status)
+    return ErrorCode.UPSTREAM_ERROR if status is None else code_of_status(status)
 
 
 def _name(words: list[str]) -> str | None:

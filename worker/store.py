@@ -109,8 +109,8 @@ class Store:
         self._keys = keys
         self._worker = worker
         self._lease_ms = lease_ms
-        self._redis = _connect(url)
-        self._broker = self._redis if url == broker_url else _connect(broker_url)
+        self._redis = connect(url)
+        self._broker = self._redis if url == broker_url else connect(broker_url)
         self.pump = Pump(self._send, TRANSIENT)
 
     async def claim(self, task_id: str) -> Claim | NotClaimed:
@@ -120,8 +120,12 @@ class Store:
         return read_claim(task_id, await self.pump.ask(*command))
 
     async def create(self, task: Task, now_ms: int) -> bool:
-        """Write the record of a foreign producer's task; False where the id is another's."""
-        commands = submission(task, self._keys, now_ms)
+        """Write the record of a foreign producer's task; False where the id is another's.
+
+        InvalidTask where it can be no record's. Its body may have 32 MiB: it is written as JSON
+        in a thread, since no stream would move meanwhile.
+        """
+        commands = await asyncio.to_thread(submission, task, self._keys, now_ms)
         due = self.pump.ask(*commands.due)
         made = self.pump.ask("EVALSHA", _SHAS["create"], *commands.create_with_keys)
         _, word = await asyncio.gather(due, made)
@@ -131,13 +135,18 @@ class Store:
         """Write a record that only says why a task was refused; False where the id is taken."""
         fields = ("kind", kind, "queue", Queue.INTERACTIVE, "result_ttl", REFUSAL_TTL_S)
         create = self.script("create", task_id, "", "", *fields)
-        if await self.pump.ask(*create) != b"created":
+        due = self.pump.ask("ZADD", self._keys.due, "NX", now_ms + RING_AGAIN_MS, task_id)
+        _, word = await asyncio.gather(due, self.pump.ask(*create))
+        if word == b"other":
             return False
         text = error.model_dump_json(exclude_none=True)
         ending = Failed(id="0-2", task_id=task_id, at=now_ms, error=error)
         event = ending.model_dump_json(exclude_none=True).encode()
         written: dict[str, str | int | bytes] = {"error": text, "ended_at": now_ms}
-        return await self.settle(task_id, "0-2", event, State.FAILED, written, REFUSAL_TTL_S)
+        ours = await self.settle(task_id, "0-2", event, State.FAILED, written, REFUSAL_TTL_S)
+        if ours:
+            await self.forget(task_id)
+        return ours
 
     async def settle(  # noqa: PLR0913, PLR0917 - what one script writes
         self,
@@ -223,15 +232,12 @@ class Store:
         )  # fmt: skip
 
     async def _send(self, commands: Sequence[Command]) -> Sequence[Any]:
+        """Send a batch; once more where Redis did not know a script, whole for its order's sake."""
         replies = await self._pipeline(commands)
         if any(isinstance(reply, NoScriptError) for reply in replies):
             for source in _SOURCES.values():
                 await self._redis.script_load(source)
-            again = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            for i, reply in zip(
-                again, await self._pipeline([commands[i] for i in again]), strict=True
-            ):
-                replies[i] = reply
+            replies = await self._pipeline(commands)
         return replies
 
     async def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
@@ -242,9 +248,9 @@ class Store:
         return replies
 
 
-def _connect(url: str) -> Redis:
-    """Two connections do: one for the pump, one beside it."""
+def connect(url: str) -> Redis:
+    """Make a client for this loop. Two connections do: one for the pump, one beside it."""
     pool = BlockingConnectionPool.from_url(
         url, max_connections=4, timeout=TIMEOUT_S, **connection_options(TIMEOUT_S)
     )
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)

@@ -32,8 +32,8 @@ lint: $(TOOLS) ## Check style, types and who imports whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-demo: $(INSTALLED) ## See it work, with a Redis, a router, a worker and a task on this machine
-	$(BIN)/router-worker demo
+demo: $(INSTALLED) ## See it all work on this machine; ARGS=--keep leaves it running
+	$(BIN)/router-worker demo $(ARGS)
 
 schema: $(INSTALLED) ## Write JSON Schema and AsyncAPI from the contracts
 	$(BIN)/python -m api_contracts.schema

@@ -16,7 +16,7 @@ PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.
 	&& echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint demo schema lock clean
+.PHONY: help install test lint demo subscribers schema lock clean
 
 help: ## Show what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F ': ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -34,6 +34,9 @@ lint: $(TOOLS) ## Check style, types and who imports whom
 
 demo: $(INSTALLED) ## See it all work on this machine; ARGS=--keep leaves it running
 	$(BIN)/router-worker demo $(ARGS)
+
+subscribers: $(TOOLS) $(NODE) ## Follow 1,000 runs with 64 subscribers each (5 minutes)
+	SUBSCRIBER_RUNS=1000 $(BIN)/python -m pytest --timeout 1800 --durations 1 tests/client/test_subscribers.py
 
 schema: $(INSTALLED) ## Write JSON Schema and AsyncAPI from the contracts
 	$(BIN)/python -m api_contracts.schema

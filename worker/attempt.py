@@ -77,14 +77,17 @@ class Timer:
         self._deadline_at = now + left_s if deadline_ms is not None else None
         first_at = now + limits.first_chunk_s if stream else self._end
         self.timeout = asyncio.timeout_at(min(first_at, self._end))
-        self._moved_at = now
+        self._moved_at: float | None = None
         self._reason = f"no chunk came within {limits.first_chunk_s:g} s"
 
     def moved(self, now: float, *, finished: bool) -> None:
-        """Note that bytes came; behind the finish frame there is little to wait for."""
+        """Note that bytes came behind the first chunk, or with it.
+
+        Behind the finish frame there is little to wait for.
+        """
         if finished:
             self.timeout.reschedule(min(now + LINGER_S, self._end))
-        elif now - self._moved_at > TIMER_LAG_S:
+        elif self._moved_at is None or now - self._moved_at > TIMER_LAG_S:
             self._moved_at = now
             self.timeout.reschedule(min(now + self._limits.gap_s + TIMER_LAG_S, self._end))
             self._reason = f"the stream paused for longer than {self._limits.gap_s:g} s"
@@ -136,7 +139,7 @@ class Attempt:
 
     async def _answer(self, response: Response, timer: Timer) -> Answer:
         if response.status not in _SUCCESS:
-            body = await response.read(REFUSAL_LIMIT)
+            body = await response.beginning(REFUSAL_LIMIT)
             headers = response.headers
             raise AttemptFailed(self._protocol.refuse(response.status, headers, body, time.time()))
         if not self._call.stream:
@@ -152,7 +155,8 @@ class Attempt:
             async for piece in response.pieces():
                 now = loop.time()
                 self._take(decoder.feed(piece), fold, now)
-                timer.moved(now, finished=fold.complete)
+                if self._pace is not None:
+                    timer.moved(now, finished=fold.complete)
             self._take(decoder.close(), fold, loop.time())
         except AttemptFailed as error:
             if not (fold.complete and error.failure.code in _NETWORK):
@@ -194,4 +198,4 @@ class Attempt:
                 status=failure.status or self._response.status,
                 request_id=failure.request_id or request_id_of(self._response.headers),
             )
-        return Unanswered(failure, self._fold.partial_usage())
+        return Unanswered(self._router.without_key(failure), self._fold.partial_usage())

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
+
+from pydantic import ValidationError
 
 from api_contracts.names import Queue
 from api_contracts.results import Attempt
+
+#: Names of the fields that tell of the calls made; with as many digits as scripts count with.
+_ATTEMPT: Final = re.compile(rb"attempt:([1-9][0-9]{0,15})")
 
 
 class NotClaimed(StrEnum):
@@ -56,18 +64,23 @@ def read_claim(task_id: str, reply: Sequence[bytes]) -> Claim | NotClaimed:
         due_at=int(fields[b"due_at"]),
         now=int(now),
         worker=fields[b"worker"].decode(),
-        queue=_queue(fields.get(b"queue", b"").decode()),
-        kind=fields.get(b"kind", b"").decode(),
+        queue=_queue(fields.get(b"queue", b"")),
+        kind=fields.get(b"kind", b"").decode(errors="replace"),
         envelope=fields.get(b"task", b""),
         request=fields.get(b"request", b""),
-        history=tuple(
-            Attempt.model_validate_json(fields[name])
-            for number in range(1, attempt)
-            if (name := b"attempt:%d" % number) in fields
-        ),
+        history=tuple(_history(fields)),
     )
 
 
-def _queue(name: str) -> Queue:
+def _queue(name: bytes) -> Queue:
     """Any producer may have written the record: a queue that nobody serves is not rung on."""
-    return Queue(name) if name in set(Queue) else Queue.INTERACTIVE
+    known = {queue.encode(): queue for queue in Queue}
+    return known.get(name, Queue.INTERACTIVE)
+
+
+def _history(fields: Mapping[bytes, bytes]) -> Iterator[Attempt]:
+    """Yield the calls that were made, in their order; what is no attempt is none of ours."""
+    found = {int(name[1]): name[0] for name in map(_ATTEMPT.fullmatch, fields) if name}
+    for number in sorted(found):
+        with suppress(ValidationError):
+            yield Attempt.model_validate_json(fields[found[number]])

@@ -17,7 +17,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api_contracts.errors import ErrorCode, InvalidTask
+from api_contracts.errors import ErrorCode, InvalidTask, TaskExists
 from api_contracts.names import State
 from api_contracts.options import RetryPolicy
 from api_contracts.requests import Task
@@ -79,20 +79,19 @@ class Executor:
     async def receive(self, message: intake.Doorbell | intake.Foreign | intake.Refused) -> None:
         """Obey a message: run the task that it means, or refuse it where its producer looks."""
         match message:
-            case intake.Doorbell(task_id):
-                await self.run(task_id)
-            case intake.Foreign(task):
-                if await self._store.create(task, int(time.time() * 1000)):
-                    await self.run(task.id)
-                else:
-                    logger.warning("message dropped: id %s is another task's", task.id)
+            case intake.Doorbell(task_id, kind):
+                await self.run(task_id, kind)
+            case intake.Foreign(task, message_id):
+                await self._take(task, message_id)
             case intake.Refused(task_id, kind, error):
                 await self._refuse(task_id, kind, error)
 
-    async def run(self, task_id: str) -> None:
+    async def run(self, task_id: str, kind: str) -> None:
         """Make the next attempt of a task, if it is ours to make."""
         claim = await self._store.claim(task_id)
         if isinstance(claim, NotClaimed):
+            if claim is NotClaimed.EXPIRED:
+                self._unclaimed(State.EXPIRED, task_id, kind)
             logger.debug("doorbell of task %s dropped: %s", task_id, claim)
             return
         self._metrics.claimed(claim.queue, (claim.now - claim.due_at) / 1000)
@@ -102,14 +101,41 @@ class Executor:
             if settlement is not None and await self._write(job, settlement):
                 self._after(job, settlement)
 
+    async def _take(self, task: Task, message_id: str | None) -> None:
+        """Put a foreign producer's task on record, and run it.
+
+        Where its id is another task's, that task is left alone: the message's own id is then
+        the only place where the producer may look for an answer.
+        """
+        try:
+            ours = await self._store.create(task, int(time.time() * 1000))
+        except InvalidTask as error:
+            await self._refuse(task.id, task.kind, error)
+            return
+        if ours:
+            await self.run(task.id, task.kind)
+        else:
+            free_id = message_id if message_id != task.id else None
+            await self._refuse(free_id, task.kind, TaskExists(task.id))
+
     async def _refuse(self, task_id: str | None, kind: str, error: InvalidTask) -> None:
         if task_id is None:
-            logger.warning("message dropped: neither it nor its task has a UUID for an id")
+            logger.warning("invalid message dropped: it has no id that is a free UUID")
             return
-        failure = Failure(ErrorCode.INVALID_REQUEST, str(error)).task_error(0)
+        failure = Failure(ErrorCode.INVALID_REQUEST, str(error))
         now = int(time.time() * 1000)
-        if not await self._store.refuse(task_id, kind, failure, now):
-            logger.warning("message dropped: invalid, and id %s is another task's", task_id)
+        if not await self._store.refuse(task_id, kind, failure.task_error(0), now):
+            logger.warning("invalid message dropped: its id %s is another task's", task_id)
+            return
+        self._metrics.decided("", GiveUp(failure, Reason.NOT_RETRYABLE))
+        self._unclaimed(State.FAILED, task_id, kind, failure.code)
+
+    def _unclaimed(
+        self, state: State, task_id: str, kind: str, code: ErrorCode | None = None
+    ) -> None:
+        """Tell of the end of a task that nobody claimed."""
+        logs.change(state, task_id=task_id, kind=kind, code=code)
+        self._metrics.ended(TaskEnd(kind, "", None, state, None))
 
     async def _attempt(self, job: Job) -> Settlement | None:
         """Make the attempt and decide; None where it has become another's."""
@@ -129,7 +155,7 @@ class Executor:
 
     def _prepared(self, job: Job, task: Task) -> Attempt:
         """Build the call; AttemptFailed where there is none to make."""
-        logs.change(State.RUNNING, **_who(job))
+        logs.change(State.RUNNING, **job.named)
         deadline = task.options.deadline
         if deadline is not None and deadline <= job.now_ms:
             raise AttemptFailed(Failure(ErrorCode.DEADLINE, "the deadline passed before the call"))
@@ -258,18 +284,8 @@ def _call_end(job: Job, outcome: Answered | Unanswered, seconds: float) -> CallE
     )
 
 
-def _who(job: Job) -> logs.Fields:
-    return {
-        "task_id": job.claim.task_id,
-        "attempt": job.claim.attempt,
-        "kind": job.kind,
-        "vendor": job.vendor,
-        "model": job.model,
-    }
-
-
 def _log(job: Job, settlement: Settlement) -> None:
-    fields = _who(job)
+    fields = job.named
     fields["seconds"] = round(job.seconds, 3)
     if settlement.decision is not None:
         failure = settlement.decision.failure

@@ -8,23 +8,28 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from api_contracts.errors import InvalidTask
-from api_contracts.requests import Task, parse_task
+from api_contracts.requests import BODY_LIMIT, Task, parse_task
 
 _TASK_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
 class Doorbell:
-    """A message that says: look after this task, whose record is written."""
+    """A message that says: look after this task of that kind, whose record is written."""
 
     task_id: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A message that carries the whole task; its record is still to be written."""
+    """A message that carries the whole task; its record is still to be written.
+
+    ``message_id`` is the message's own id, where it can be a task's.
+    """
 
     task: Task
+    message_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ def read_message(
         return Refused(fallback, kind, error)
     (argument,) = arguments
     if isinstance(argument, str) and is_task_id(argument):
-        return Doorbell(argument)
+        return Doorbell(argument, kind)
     try:
         task = _object(argument)
     except InvalidTask as error:
@@ -69,13 +74,16 @@ def read_message(
     try:
         if task.setdefault("kind", kind) != kind:
             raise InvalidTask("kind", f"must be {kind} for this Celery task")  # noqa: TRY301
-        return Foreign(parse_task(task))
+        return Foreign(parse_task(task), fallback)
     except InvalidTask as error:
         return Refused(task_id if is_task_id(task_id) else fallback, kind, error)
 
 
 def read_record(task_id: str, kind: str, envelope: bytes, request: bytes) -> Task:
     """Read a task from its record; InvalidTask where whoever wrote it broke the contract."""
+    if len(request) > BODY_LIMIT:
+        text = f"the body has {len(request)} bytes; at most {BODY_LIMIT} are taken"
+        raise InvalidTask("request", text)
     task = _object(_loaded("task", envelope))
     task |= {"id": task_id, "kind": kind, "request": _loaded("request", request)}
     return parse_task(task)
@@ -91,6 +99,11 @@ def _object(value: object) -> dict[str, Any]:
 
 def _loaded(field: str, text: str | bytes) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise InvalidTask(field, "is not JSON") from None
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and its kin, which Python reads and JSON does not have."""
+    raise ValueError(name)

@@ -9,6 +9,7 @@ from api_contracts.events import EventId
 from api_contracts.options import Options, RetryPolicy
 from api_contracts.requests import Task
 from worker.claim import Claim
+from worker.logs import Fields
 from worker.outcome import End
 from worker.protocols.base import ProtocolName
 from worker.store import Writer
@@ -67,6 +68,17 @@ class Job:
     def model(self) -> str | None:
         """The model that it asked for, if it named one."""
         return self.task.model if self.task else None
+
+    @property
+    def named(self) -> Fields:
+        """What a log line calls it."""
+        return {
+            "task_id": self.claim.task_id,
+            "attempt": self.claim.attempt,
+            "kind": self.kind,
+            "vendor": self.vendor,
+            "model": self.model,
+        }
 
     @property
     def streaming(self) -> bool:

@@ -191,7 +191,8 @@ class Metrics:
         kind = task.kind if task.kind in KINDS else OTHER
         vendor, model = _vendor(task.vendor), self._model(task.model)
         self._tasks.labels(kind, vendor, model, task.outcome).inc()
-        self._task_seconds.labels(kind, task.outcome).observe(max(0.0, task.seconds))
+        if task.seconds is not None:
+            self._task_seconds.labels(kind, task.outcome).observe(max(0.0, task.seconds))
 
     def exposition(self) -> bytes:
         """Write all metrics as a scrape wants them, in :data:`CONTENT_TYPE`."""

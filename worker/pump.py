@@ -6,7 +6,8 @@
    in a prototype: 115–137 µs of CPU a chunk with one PUBLISH each, 42 µs when shared.
 3. Events of one attempt that are in the same batch become one call of ``append.lua``.
 4. A batch that a cut connection has swallowed is sent again, since every script takes what it
-   has seen already as done. After :data:`GIVE_UP_S` its callers get the error.
+   has seen already as done, and a doorbell may ring twice. After :data:`GIVE_UP_S` its callers
+   get the error.
 
 Order is kept: what was left first is sent first.
 """
@@ -34,7 +35,7 @@ class Pending(Protocol):
     """Something that becomes a command when its turn comes, and takes the reply."""
 
     def command(self) -> Command:
-        """Write the command; called again for each try, with the same result."""
+        """Write the command; called once, when it is sent for the first time."""
 
     def replied(self, reply: Any) -> None:
         """Take Redis's reply, or the exception in its place."""

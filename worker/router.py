@@ -8,8 +8,9 @@ redirect (the key would go with it), or keeps a cookie (one tenant's would go ou
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from typing import Final
 
 import aiohttp
@@ -23,6 +24,8 @@ from worker.protocols.base import Call
 #: Idle connections are kept this long, in seconds: below the 60 s after which common load
 #: balancers close theirs, so that a request does not meet a closing connection.
 KEEP_ALIVE_S: Final = 50.0
+#: Stands for the key where an answer repeats it.
+_HIDDEN: Final = "(not shown)"
 
 #: What goes wrong below a call, first match counts; the transport wraps aiohttp's errors in
 #: httpx's, not always in the right one, so the cause is asked first.
@@ -89,7 +92,7 @@ class Response:
         """The media type without parameters, lower-case; empty where none was sent."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes."""
         plain = "content-encoding" not in self.headers
         with _translated(in_answer=True):
@@ -109,6 +112,20 @@ class Response:
             parts.append(piece)
         return b"".join(parts)
 
+    async def beginning(self, limit: int) -> bytes:
+        """Return what comes of the body, ``limit`` bytes at most.
+
+        For a refusal: its status counts, however long its body is, and wherever it is cut.
+        """
+        begun = bytearray()
+        with suppress(AttemptFailed):
+            async with aclosing(self.pieces()) as pieces:
+                async for piece in pieces:
+                    begun += piece
+                    if len(begun) >= limit:
+                        break
+        return bytes(begun[:limit])
+
 
 class Router:
     """The router under one base URL, with one key."""
@@ -116,6 +133,7 @@ class Router:
     def __init__(self, base_url: str, key: str, connect_s: float) -> None:
         """Prepare; call from the loop that will use it."""
         self._base_url = base_url.rstrip("/")
+        self._key = key
         transport = AiohttpTransport(client=_session)
         self._client = httpx.AsyncClient(
             transport=transport,
@@ -143,6 +161,14 @@ class Router:
             yield Response(response)
         finally:
             await response.aclose()
+
+    def without_key(self, failure: Failure) -> Failure:
+        """Take the key out of a failure's words: some servers repeat one that they refuse."""
+        message = failure.message.replace(self._key, _HIDDEN)
+        code = failure.provider_code
+        return replace(
+            failure, message=message, provider_code=code and code.replace(self._key, _HIDDEN)
+        )
 
     async def close(self) -> None:
         """Close every connection."""

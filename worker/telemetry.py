@@ -144,10 +144,13 @@ class CallEnd:
 
 @dataclass(frozen=True, slots=True)
 class TaskEnd:
-    """A task that ended, as it went. ``outcome`` is the state that it ended in."""
+    """A task that ended, as it went. ``outcome`` is the state that it ended in.
+
+    ``seconds`` is None for one that nobody claimed.
+    """
 
     kind: str
     vendor: str
     model: str | None
     outcome: State
-    seconds: float
+    seconds: float | None

@@ -80,10 +80,11 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except RedisTimeoutError as error:
-        message = "Redis did not answer in time; look at its load and at the network"
+        message = f"Redis did not answer in time ({error}); look at its load and at the network"
         raise StoreUnavailable(message) from error
     except RedisError as error:
-        message = f"Redis cannot be used ({error}); look at REDIS_URL and at the server"
+        where = "look at REDIS_URL (of the broker: ROUTER_WORKER_BROKER_URL) and at the server"
+        message = f"Redis cannot be used ({error}); {where}"
         raise StoreUnavailable(message) from error
 
 

@@ -19,6 +19,7 @@ from importlib.resources import files
 from typing import Final
 from uuid import uuid4
 
+from api_contracts.errors import InvalidTask
 from api_contracts.names import Keys, Queue
 from api_contracts.requests import CELERY_TASKS, NativeTask, Task
 
@@ -51,9 +52,14 @@ class Submission:
 
 
 def submission(task: Task, keys: Keys, now_ms: int) -> Submission:
-    """Write the commands for a task; InvalidTask where its body is too large."""
+    """Write the commands for a task.
+
+    InvalidTask where its body is too large, or its deadline is in the past.
+    """
     body = task.request_json()
     options = task.options
+    if options.deadline is not None and options.deadline <= now_ms:
+        raise InvalidTask("options.deadline", "is in the past")
     create: tuple[Argument, ...] = (
         task.id, keys.live(task.id), digest(task, body), options.expires_at or "",
         "kind", task.kind, "queue", options.queue, "result_ttl", options.result_ttl,
@@ -69,8 +75,12 @@ def submission(task: Task, keys: Keys, now_ms: int) -> Submission:
 
 
 def envelope(task: Task) -> str:
-    """Write all of a task but its body; what has its default is left out."""
-    said = task.model_dump(mode="json", exclude={"request"}, exclude_defaults=True)
+    """Write all of a task but its body, as far as its producer said it.
+
+    Not by its defaults: a retry policy that says what ours has by default means it, whatever the
+    worker's own is.
+    """
+    said = task.model_dump(mode="json", exclude={"request"}, exclude_unset=True)
     return json.dumps({"kind": task.kind, "id": task.id} | said, separators=(",", ":"))
 
 

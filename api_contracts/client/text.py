@@ -26,7 +26,8 @@ class TextView:
         """Return what an event adds, often nothing."""
         if isinstance(event, Started) and event.resets and self._shown:
             if self._on_reset is None:
-                raise StreamReset(event.task_id)
+                message = f"task {event.task_id} was restarted: the text so far is void"
+                raise StreamReset(message)
             self._on_reset()
             self._shown = False
         text = text_of_chunk(event.data) if isinstance(event, Chunk) else ""

@@ -24,10 +24,11 @@ def openai(*texts: str, finish: bool = True) -> list[bytes]:
 def anthropic(*texts: str, finish: bool = True) -> list[bytes]:
     """Write a message with one text block."""
     usage = {"input_tokens": 3, "output_tokens": 1}
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-3"}
-    message |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
+    message: dict[str, Any] = {"id": "msg_1", "type": "message", "role": "assistant"}
+    message |= {"model": "claude-3", "content": [], "usage": usage}
+    message |= {"stop_reason": None, "stop_sequence": None}
     block = {"type": "text", "text": ""}
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "message_start", "message": message},
         {"type": "content_block_start", "index": 0, "content_block": block},
         *(
@@ -42,7 +43,7 @@ def anthropic(*texts: str, finish: bool = True) -> list[bytes]:
             {"type": "message_delta", "delta": stop, "usage": {"output_tokens": 5}},
             {"type": "message_stop"},
         ]
-    return [event(one, str(one["type"])) for one in events]
+    return [event(one, one["type"]) for one in events]
 
 
 def gemini(*texts: str, finish: bool = True) -> list[dict[str, Any]]:

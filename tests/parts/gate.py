@@ -121,6 +121,8 @@ class Gate:
 class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
+    # A worker connects for all its tasks at once; what the kernel drops comes again after 1 s.
+    request_queue_size = 512
     # A hanging answer ends with its caller; nobody waits for it here.
     block_on_close = False
 

@@ -7,17 +7,22 @@
 --
 -- Returns 1, or 0 where the attempt is no longer the writer's. Sent again after a cut
 -- connection it returns 1 and changes nothing. Attempt 0 ends a task that was never claimed.
+-- No attempt is completed while its log lacks events before the ending: an error.
 
 local record, events = KEYS[1], KEYS[2]
 local channel, place, event, state, ttl, forget = unpack(ARGV, 2, 7)
-local attempt = string.match(place, '^(%d+)-')
+local attempt, seq = string.match(place, '^(%d+)-(%d+)$')
 local f = redis.call('HMGET', record, 'attempt', 'state')
 if f[1] ~= attempt then
   return 0
 end
+local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)
+local reached = last[1] and last[1][1]
 if f[2] ~= 'running' and not (attempt == '0' and f[2] == 'queued') then
-  local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)
-  return f[2] == state and last[1] and last[1][1] == place and 1 or 0
+  return f[2] == state and reached == place and 1 or 0
+end
+if state == 'completed' and reached ~= attempt .. '-' .. (seq - 1) then
+  return redis.error_reply('ERR the log lacks events before ' .. place)
 end
 redis.call('XADD', events, place, 'event', event)
 redis.call('HSET', record, 'state', state, unpack(ARGV, 8))

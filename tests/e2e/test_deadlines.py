@@ -1,0 +1,72 @@
+"""Start-by and finish-by: what they stop, and when."""
+
+import time
+from typing import Any
+
+import pytest
+import redis as redis_library
+
+from api_contracts.client import Client
+from tests.parts import answers
+from tests.parts.following import ended, error_of, kinds, result_of
+from tests.parts.gate import Do, Gate, stream, whole
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+MESSAGES = [{"role": "user", "content": "hello"}]
+GOOD = whole({"choices": [{"index": 0, "message": {"content": "ok"}, "finish_reason": "stop"}]})
+LIMITED = {"error": {"message": "slow down", "type": "rate_limit_error"}}
+
+
+def _chat(client: Client, **options: Any) -> str:
+    """Enqueue a chat that is not streamed; return its id."""
+    return client.chat("gpt-4o", MESSAGES, options=options).id
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def test_asked_to_wait_beyond_its_deadline_a_task_fails_at_once(
+    gate: Gate, client: Client, redis: redis_library.Redis
+) -> None:
+    gate.answer(whole(LIMITED, 429, retry_after="30"))
+    began = time.monotonic()
+    error = error_of(redis, _chat(client, deadline=_now_ms() + 5_000))
+    assert time.monotonic() - began < 2
+    assert (error["code"], error["attempts"]) == ("rate_limited", 1)
+    assert (
+        "slow down (no retry: the answer asked for 30 s, the deadline leaves 4." in error["message"]
+    )
+
+
+def test_no_call_runs_past_the_deadline(
+    gate: Gate, client: Client, redis: redis_library.Redis
+) -> None:
+    gate.answer(stream(*answers.openai("half", finish=False), Do.HANG))
+    deadline = _now_ms() + 700
+    options = {"deadline": deadline}
+    task = client.chat("gpt-4o", MESSAGES, stream=True, options=options)
+    ending = ended(redis, task.id)[-1]
+    assert deadline - 10 <= ending.at < deadline + 500
+    error = error_of(redis, task.id)
+    assert (error["code"], error["retryable"], error["attempts"]) == ("deadline", False, 1)
+    assert len(gate.requests) == 1
+
+
+def test_a_task_that_is_past_its_start_by_is_never_sent(
+    gate: Gate, client: Client, redis: redis_library.Redis
+) -> None:
+    gate.answer(GOOD)
+    task = _chat(client, expires_at=_now_ms() - 1)
+    assert kinds(ended(redis, task)) == ["queued", "expired"]
+    assert client.status(task).state == "expired"
+    assert gate.requests == []
+
+
+def test_a_start_by_says_nothing_of_a_task_that_was_started(
+    gate: Gate, client: Client, redis: redis_library.Redis
+) -> None:
+    gate.answer(whole(LIMITED, 429, retry_after="0.6"), GOOD)
+    result_of(redis, _chat(client, expires_at=_now_ms() + 500))
+    assert len(gate.requests) == 2

@@ -1,0 +1,201 @@
+"""The process as an operator sees it: its three pages, its end, and how quick it is when idle."""
+
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis as redis_library
+from prometheus_client.parser import text_string_to_metric_families
+
+from api_contracts.client import Client
+from api_contracts.client.submission import ring
+from api_contracts.requests import new_id
+from tests.e2e.conftest import StartModuleWorker
+from tests.parts import answers
+from tests.parts.following import ended, error_of, result_of
+from tests.parts.gate import Do, Gate, stream, whole
+from tests.parts.wait import until
+from tests.parts.worker import Worker
+
+Json = dict[str, Any]
+#: Samples by their labels, written ``name=value,…`` in the order of the names.
+Samples = dict[str, float]
+
+MESSAGES = [{"role": "user", "content": "hello"}]
+USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
+GOOD = whole(
+    {
+        "choices": [{"index": 0, "message": {"content": "ok"}, "finish_reason": "stop"}],
+        "usage": USAGE | {"prompt_tokens_details": {"cached_tokens": 3}},
+    }
+)
+BUSY = whole({"error": {"message": "busy"}}, 503)
+LIMITED = whole({"error": {"message": "slow down"}}, 429)
+
+
+@pytest.fixture(scope="module")
+def own(module_worker: StartModuleWorker, module_url: str) -> Worker:
+    """A worker whose counters nobody else has moved."""
+    with redis_library.Redis.from_url(module_url) as client:
+        client.flushdb()
+    return module_worker(ROUTER_WORKER_MODELS="gpt-4o", ROUTER_WORKER_CONCURRENCY="7")
+
+
+@pytest.fixture(name="redis")
+def module_redis(module_url: str) -> Iterator[redis_library.Redis]:
+    with redis_library.Redis.from_url(module_url) as client:
+        yield client
+
+
+@pytest.fixture(name="client")
+def module_client(module_url: str) -> Iterator[Client]:
+    with Client(module_url) as client:
+        yield client
+
+
+def _samples(worker: Worker, name: str) -> Samples:
+    """Scrape; return the samples of this name."""
+    status, text = worker.get("/metrics")
+    assert status == 200
+    return {
+        ",".join(f"{label}={value}" for label, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == f"router_worker_{name}"
+    }
+
+
+def test_a_small_ledger_of_tasks_is_counted_to_the_last(
+    own: Worker, gate: Gate, client: Client, redis: redis_library.Redis
+) -> None:
+    def chat(name: str, **parameters: Any) -> str:
+        messages = [{"role": "user", "content": name}]
+        return client.chat(parameters.pop("model", "gpt-4o"), messages, **parameters).id
+
+    two = {"retry": {"max_attempts": 2, "base_s": 0}}
+    gate.answer(GOOD, GOOD, to="whole")
+    gate.answer(stream(*answers.openai("a", "b", "c")), to="streamed")
+    gate.answer(BUSY, GOOD, to="busy")
+    gate.answer(whole({"error": {"message": "no"}}, 400), to="wrong")
+    gate.answer(LIMITED, LIMITED, to="limited")
+    gate.answer((Do.CUT,), (Do.CUT,), to="down")
+    completed = [
+        *(chat("whole", vendor="openai") for _ in range(2)),
+        chat("streamed", stream=True, vendor="anthropic"),
+        chat("busy", model="unlisted"),
+    ]
+    failed = [
+        chat("wrong", vendor="unheard-of"),
+        chat("limited", options=two),
+        chat("down", options=two),
+    ]
+    for task in completed:
+        result_of(redis, task)
+    for task in failed:
+        error_of(redis, task)
+    late = chat("late", options={"expires_at": int(time.time() * 1000) - 1})
+    assert ended(redis, late)[-1].type == "expired"
+    refused = new_id()
+    message = json.loads(str(ring(refused, "chat", "router.interactive")[2]))
+    message["body"] = "W1siW10iXSx7fSx7fV0="  # [["[]"],{},{}]
+    redis.lpush("router.interactive", json.dumps(message))
+    error_of(redis, refused)
+
+    until(lambda: sum(_samples(own, "tasks_total").values()) == 9, "every task is counted")
+    row = "kind={},model={},outcome={},vendor={}".format
+    assert _samples(own, "tasks_total") == {
+        row("chat", "gpt-4o", "completed", "openai"): 2,
+        row("chat", "gpt-4o", "completed", "anthropic"): 1,
+        row("chat", "other", "completed", "auto"): 1,
+        row("chat", "gpt-4o", "failed", "other"): 1,
+        row("chat", "gpt-4o", "failed", "auto"): 2,
+        row("chat", "other", "failed", "other"): 1,
+        row("chat", "other", "expired", "other"): 1,
+    }
+    call = "protocol=openai,status_class={},vendor={}".format
+    assert _samples(own, "calls_total") == {
+        call("2xx", "openai"): 2,
+        call("2xx", "anthropic"): 1,
+        call("5xx", "auto"): 1,
+        call("2xx", "auto"): 1,
+        call("4xx", "other"): 1,
+        call("429", "auto"): 2,
+        call("none", "auto"): 2,
+    }
+    assert _samples(own, "retries_total") == {
+        "code=overloaded,vendor=auto": 1,
+        "code=rate_limited,vendor=auto": 1,
+        "code=connection,vendor=auto": 1,
+    }
+    assert _samples(own, "give_ups_total") == {
+        "code=rejected,reason=not_retryable,vendor=other": 1,
+        "code=rate_limited,reason=attempts_exhausted,vendor=auto": 1,
+        "code=connection,reason=attempts_exhausted,vendor=auto": 1,
+        "code=invalid_request,reason=not_retryable,vendor=other": 1,
+    }
+    assert _samples(own, "chunks_total") == {"vendor=anthropic": 4}
+    assert _samples(own, "first_chunk_seconds_count") == {"vendor=anthropic": 1}
+    assert _samples(own, "chunk_gap_seconds_count") == {"vendor=anthropic": 3}
+    token = "model={},provenance=reported,type={},vendor={}".format
+    tokens = _samples(own, "tokens_total")
+    assert {key: value for key, value in tokens.items() if "reported" in key} == {
+        token("gpt-4o", "input", "openai"): 20,
+        token("gpt-4o", "output", "openai"): 8,
+        token("gpt-4o", "cached", "openai"): 6,
+        token("other", "input", "auto"): 10,
+        token("other", "output", "auto"): 4,
+        token("other", "cached", "auto"): 3,
+    }
+    # One claim an attempt; what is expired or refused is never claimed.
+    assert _samples(own, "queue_wait_seconds_count") == {"queue=router.interactive": 10}
+    assert _samples(own, "task_seconds_count")["kind=chat,outcome=completed"] == 4
+    assert _samples(own, "slots") == {"": 7}
+    assert _samples(own, "calls_in_flight") == {"mode=stream": 0, "mode=whole": 0}
+
+
+def test_a_call_is_in_flight_while_it_runs(
+    own: Worker, gate: Gate, client: Client, redis: redis_library.Redis
+) -> None:
+    gate.answer(stream(*answers.openai("a", finish=False), Do.HANG), to="stream")
+    gate.answer((Do.HANG,), to="hello")
+    deadline = int(time.time() * 1000) + 1_500
+    options = {"deadline": deadline}
+    tasks = [
+        client.chat("m", [{"role": "user", "content": "stream"}], stream=True, options=options).id,
+        client.chat("m", MESSAGES, options=options).id,
+    ]
+    both = {"mode=stream": 1.0, "mode=whole": 1.0}
+    until(lambda: _samples(own, "calls_in_flight") == both, "both calls run")
+    for task in tasks:
+        assert error_of(redis, task)["code"] == "deadline"
+    neither = {"mode=stream": 0.0, "mode=whole": 0.0}
+    until(lambda: _samples(own, "calls_in_flight") == neither, "neither call runs")
+
+
+def test_a_worker_that_works_is_healthy_and_ready(own: Worker) -> None:
+    for page in ("/healthz", "/readyz"):
+        status, text = own.get(page)
+        assert (status, json.loads(text)) == (200, {"status": "ok", "failed": {}})
+    assert own.get("/other")[0] == 404
+
+
+def test_an_idle_worker_begins_a_task_at_once(own: Worker, gate: Gate, client: Client) -> None:
+    waits = []
+    for _ in range(11):
+        gate.answer(stream(*answers.openai("a")))
+        began = time.perf_counter()
+        handle = client.chat("m", MESSAGES, stream=True)
+        next(event for event in handle if event.type == "chunk")
+        waits.append(time.perf_counter() - began)
+        handle.result(10)
+    # 8 ms were measured. Nothing on the way polls: a poll would take a second.
+    assert statistics.median(waits) < 0.1
+
+
+def test_an_idle_worker_ends_soon_and_well_when_asked_to(own: Worker) -> None:
+    began = time.monotonic()
+    assert own.stop() == 0
+    assert time.monotonic() - began < 5

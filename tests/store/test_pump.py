@@ -1,0 +1,140 @@
+"""The pump: order is kept, round trips are shared, nothing is lost while Redis is away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from worker import pump as pump_module
+from worker.pump import BATCH, Command, Operation, Pump
+
+
+class Gone(Exception):
+    """The connection is cut."""
+
+
+class Server:
+    """Takes batches; answers each command with its own first word, or as it is told."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Command]] = []
+        self.asked = asyncio.Event()
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.errors: list[Exception] = []
+
+    async def send(self, commands: Sequence[Command]) -> Sequence[Any]:
+        self.batches.append(list(commands))
+        self.asked.set()
+        await self.answers.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        return [command[0] for command in commands]
+
+    @property
+    def taken(self) -> list[Any]:
+        """The first word of every command, in order."""
+        return [command[0] for batch in self.batches for command in batch]
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+async def pump(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pump]:
+    """A running pump; it has little patience."""
+    monkeypatch.setattr(pump_module, "PAUSE_S", 0.01)
+    monkeypatch.setattr(pump_module, "GIVE_UP_S", 0.1)
+    pump = Pump(server.send, (Gone,))
+    running = asyncio.create_task(pump.run())
+    yield pump
+    pump.close()
+    await running
+
+
+async def ask_all(pump: Pump, words: Sequence[Any]) -> list[Any]:
+    return list(await asyncio.gather(*(pump.ask(word) for word in words), return_exceptions=True))
+
+
+async def test_each_caller_gets_its_own_reply(pump: Pump) -> None:
+    assert await ask_all(pump, ["a", "b", "c"]) == ["a", "b", "c"]
+
+
+async def test_what_gathers_while_redis_answers_goes_in_one_batch(
+    pump: Pump, server: Server
+) -> None:
+    server.answers.clear()
+    first = asyncio.create_task(pump.ask("first"))
+    await server.asked.wait()
+    replies: list[asyncio.Future[Any]] = [asyncio.Future() for _ in range(100)]
+    for word, reply in enumerate(replies):
+        pump.leave(Operation((word,), reply))
+    server.answers.set()
+    await first
+    assert await asyncio.gather(*replies) == list(range(100))
+    assert [len(batch) for batch in server.batches] == [1, 100]
+
+
+async def test_a_flood_is_cut_into_batches_in_its_order(pump: Pump, server: Server) -> None:
+    words = list(range(2 * BATCH + 7))
+    assert await ask_all(pump, words) == words
+    assert server.taken == words
+    assert max(len(batch) for batch in server.batches) == BATCH
+
+
+async def test_a_batch_that_was_cut_off_is_sent_again_before_all_others(
+    pump: Pump, server: Server
+) -> None:
+    server.errors = [Gone(), Gone()]
+    early = asyncio.create_task(ask_all(pump, ["a", "b"]))
+    await server.asked.wait()
+    late = asyncio.create_task(ask_all(pump, ["c"]))
+    assert (await early, await late) == (["a", "b"], ["c"])
+    assert server.taken == ["a", "b", "a", "b", "a", "b", "c"]
+
+
+async def test_a_redis_that_stays_away_is_told_to_every_caller(pump: Pump, server: Server) -> None:
+    server.errors = [Gone("away") for _ in range(1000)]
+    replies = await ask_all(pump, ["a", "b"])
+    assert [type(reply) for reply in replies] == [Gone, Gone]
+    server.errors.clear()
+    assert await pump.ask("c") == "c"
+
+
+async def test_an_error_that_no_repeat_would_cure_is_told_at_once(
+    pump: Pump, server: Server
+) -> None:
+    server.errors = [ValueError("what is this?")]
+    (reply,) = await ask_all(pump, ["a"])
+    assert isinstance(reply, ValueError)
+    assert len(server.batches) == 1
+    assert await pump.ask("b") == "b"
+
+
+async def test_an_error_of_one_command_is_its_caller_s_alone(pump: Pump) -> None:
+    error = ValueError("only this one")
+    assert await ask_all(pump, ["a", error, "c"]) == ["a", error, "c"]
+
+
+async def test_a_caller_that_has_gone_disturbs_nobody(pump: Pump, server: Server) -> None:
+    server.answers.clear()
+    gone = asyncio.create_task(pump.ask("a"))
+    stays = asyncio.create_task(pump.ask("b"))
+    await server.asked.wait()
+    gone.cancel()
+    server.answers.set()
+    assert await stays == "b"
+    assert gone.cancelled()
+
+
+async def test_closing_sends_what_is_left(server: Server) -> None:
+    pump = Pump(server.send, (Gone,))
+    replies: list[asyncio.Future[Any]] = [asyncio.Future() for _ in range(BATCH + 1)]
+    for word, reply in enumerate(replies):
+        pump.leave(Operation((word,), reply))
+    pump.close()
+    await pump.run()
+    assert [reply.result() for reply in replies] == list(range(BATCH + 1))

@@ -1,0 +1,340 @@
+"""The store on a real server: what a writer leaves arrives once and in order, whatever is cut."""
+
+import asyncio
+import base64
+import json
+import time
+from typing import Any
+
+import pytest
+from redis import OutOfMemoryError, Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from api_contracts.client.submission import RING_AGAIN_MS
+from api_contracts.errors import ErrorCode, TaskError
+from api_contracts.names import Queue, State
+from tests.conftest import StartValkey
+from tests.parts.cable import Cable
+from tests.parts.scripts import KEYS, Scripts, a_task, chunk, ending, endings, types
+from tests.store.conftest import StartStore
+from worker import pump as pump_module
+from worker.claim import Claim, NotClaimed
+from worker.store import Store, Writer
+
+ERROR = TaskError(code=ErrorCode.INVALID_REQUEST, message="what is this?", retryable=False)
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+async def begun(store: Store) -> Writer:
+    """A task of its own, claimed."""
+    task = a_task()
+    assert await store.create(task, now_ms())
+    claim = await store.claim(task.id)
+    assert isinstance(claim, Claim)
+    return Writer(store, claim)
+
+
+def say(writer: Writer, count: int = 1) -> None:
+    for _ in range(count):
+        writer.append(chunk(writer.claim.task_id, writer.attempt, writer.seq + 1))
+
+
+async def end(store: Store, writer: Writer, state: State = State.COMPLETED) -> bool:
+    """End the attempt behind what it has said."""
+    task_id, place = writer.claim.task_id, f"{writer.attempt}-{writer.seq + 1}"
+    return await store.settle(task_id, place, ending(task_id, place, state), state, {}, 60)
+
+
+def assert_whole(scripts: Scripts, writer: Writer, chunks: int) -> None:
+    """The log has the whole attempt, each event once and in order, and its ending."""
+    places = [place for place, _ in scripts.log(writer.claim.task_id)]
+    assert places == ["0-1", *(f"1-{seq}" for seq in range(chunks + 2))]
+
+
+async def test_events_left_together_go_in_one_call(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store = await start_store(redis_url)
+    writer = await begun(store)
+    redis.config_resetstat()
+    say(writer, 300)
+    await store.ping()
+    say(writer, 5)
+    assert await end(store, writer)
+    calls = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+    assert calls == 3, "two of append.lua, one of settle.lua"
+    assert_whole(Scripts(redis), writer, 305)
+
+
+async def test_writers_side_by_side_keep_their_order(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store = await start_store(redis_url)
+    writers = [await begun(store) for _ in range(20)]
+    for turn in range(50):
+        for writer in writers:
+            say(writer)
+        if turn % 7 == 0:
+            await store.ping()
+    assert all(await asyncio.gather(*(end(store, writer) for writer in writers)))
+    for writer in writers:
+        assert_whole(Scripts(redis), writer, 50)
+
+
+async def test_a_lost_reply_neither_loses_nor_doubles_anything(
+    start_store: StartStore, cable: Cable, redis: Redis
+) -> None:
+    """Every step of a task's life, each with its reply lost and its batch sent again."""
+    store = await start_store(cable.url)
+    cable.lose_replies()
+    writer = await begun(store)
+    for _ in range(3):
+        cable.lose_replies()
+        say(writer, 2)
+        await store.ping()
+    cable.lose_replies()
+    assert await store.renew([(writer.claim.task_id, 1)]) == []
+    cable.lose_replies()
+    say(writer)
+    assert await end(store, writer)
+    assert cable.lost_all
+    assert_whole(Scripts(redis), writer, 7)
+    assert await store.claim(writer.claim.task_id) is NotClaimed.ENDED
+
+
+async def test_a_claim_whose_reply_is_lost_costs_no_attempt(
+    start_store: StartStore, cable: Cable, redis: Redis
+) -> None:
+    store = await start_store(cable.url)
+    task = a_task()
+    await store.create(task, now_ms())
+    cable.lose_replies(2)
+    claim = await store.claim(task.id)
+    assert cable.lost_all
+    assert isinstance(claim, Claim)
+    assert claim.attempt == 1
+    assert types(Scripts(redis).log(task.id)) == ["queued", "started"]
+
+
+async def test_connections_that_are_killed_at_any_moment_lose_and_double_nothing(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store = await start_store(redis_url)
+    writers = [await begun(store) for _ in range(10)]
+    killed = 0
+
+    async def speak(writer: Writer) -> bool:
+        while killed < 6:
+            say(writer)
+            await asyncio.sleep(0.001)
+        return await end(store, writer)
+
+    speaking = asyncio.gather(*(speak(writer) for writer in writers))
+    async with AsyncRedis.from_url(redis_url) as admin:
+        while not speaking.done():
+            killed += await admin.client_kill_filter(_type="normal", skipme=True)
+            await asyncio.sleep(0.03)
+    assert all(await speaking)
+    for writer in writers:
+        assert writer.seq > 100
+        assert_whole(Scripts(redis), writer, writer.seq)
+
+
+async def test_scripts_that_redis_has_forgotten_are_loaded_again(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store = await start_store(redis_url)
+    writer = await begun(store)
+    for _ in range(3):
+        redis.script_flush()
+        say(writer, 2)
+        await store.ping()
+    redis.script_flush()
+    assert await end(store, writer)
+    assert_whole(Scripts(redis), writer, 6)
+
+
+async def test_a_batch_of_which_redis_knows_only_the_later_scripts_keeps_its_order(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    """As when another worker loads them between two commands of ours."""
+    store = await start_store(redis_url)
+    writer = await begun(store)
+    redis.script_flush()
+    Scripts(redis).settle("of no task", "1-1", State.FAILED)
+    say(writer, 3)
+    assert await end(store, writer)
+    assert_whole(Scripts(redis), writer, 3)
+
+
+async def test_a_redis_that_comes_back_gets_what_gathered(
+    start_store: StartStore, start_valkey: StartValkey
+) -> None:
+    server = start_valkey()
+    store = await start_store(server.url)
+    writer = await begun(store)
+    say(writer, 2)
+    await store.ping()
+    server.stop()
+    say(writer, 2)
+    server = await asyncio.to_thread(start_valkey, port=server.port)
+    say(writer, 2)
+    assert await end(store, writer)
+    with Redis.from_url(server.url) as client:
+        assert_whole(Scripts(client), writer, 6)
+
+
+async def test_a_redis_that_stays_away_is_told_to_writer_and_caller(
+    start_store: StartStore, start_valkey: StartValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump_module, "GIVE_UP_S", 0.1)
+    server = start_valkey(persistence=False)
+    store = await start_store(server.url)
+    writer = await begun(store)
+    server.stop()
+    say(writer)
+    with pytest.raises(store.errors):
+        await store.ping()
+    assert isinstance(await writer.lost, RedisConnectionError)
+
+
+async def test_a_writer_learns_that_its_attempt_is_another_s(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store = await start_store(redis_url)
+    writer = await begun(store)
+    Scripts(redis).set(writer.claim.task_id, lease_until=1)
+    assert isinstance(await store.claim(writer.claim.task_id), Claim)
+    say(writer, 3)
+    assert await writer.lost is None
+    assert not await end(store, writer)
+    assert await store.renew([(writer.claim.task_id, 1)]) == [writer.claim.task_id]
+    assert types(Scripts(redis).log(writer.claim.task_id)) == ["queued", "started", "started"]
+
+
+async def test_what_redis_refused_is_not_skipped_over(
+    start_store: StartStore, start_valkey: StartValkey
+) -> None:
+    """Full memory refuses a chunk; there is room again before the next one and the ending."""
+    server = start_valkey(persistence=False)
+    store = await start_store(server.url)
+    writer = await begun(store)
+    with Redis.from_url(server.url) as admin:
+        say(writer, 2)
+        await store.ping()
+        admin.config_set("maxmemory", 1)
+        say(writer, 2)
+        await store.ping()
+        admin.config_set("maxmemory", 0)
+        say(writer, 2)
+        with pytest.raises(store.errors, match="lacks events before 1-7"):
+            await end(store, writer)
+        error = await writer.lost
+        assert isinstance(error, OutOfMemoryError)
+        assert [place for place, _ in Scripts(admin).log(writer.claim.task_id)][-1] == "1-2"
+        assert await end(store, writer, State.FAILED)
+
+
+async def test_leases_are_renewed_together_and_noted(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store = await start_store(redis_url)
+    writers = [await begun(store) for _ in range(50)]
+    gone = a_task()
+    held = [(writer.claim.task_id, 1) for writer in writers]
+    assert await store.renew([*held, (gone.id, 1)]) == [gone.id]
+    for task_id, _ in held:
+        until = float(Scripts(redis).record(task_id)[b"lease_until"])
+        assert redis.zscore(KEYS.due, task_id) == until
+    assert redis.zscore(KEYS.due, gone.id) is None
+
+
+async def test_a_foreign_task_is_put_on_record_once(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store = await start_store(redis_url)
+    task = a_task("hello")
+    at = now_ms()
+    assert await store.create(task, at)
+    assert await store.create(task, at + 1)
+    assert not await store.create(a_task("bye").model_copy(update={"id": task.id}), at)
+    assert types(Scripts(redis).log(task.id)) == ["queued"]
+    assert redis.zscore(KEYS.due, task.id) == at + RING_AGAIN_MS
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+async def test_a_refusal_ends_the_task_where_its_producer_looks(
+    start_store: StartStore, cable: Cable, redis: Redis, lost: int
+) -> None:
+    """However many replies are lost on the way."""
+    store, task = await start_store(cable.url), a_task()
+    cable.lose_replies(lost)
+    assert await store.refuse(task.id, "chat", ERROR, now_ms())
+    assert await store.refuse(task.id, "chat", ERROR, now_ms()), "its message came again"
+    scripts = Scripts(redis)
+    assert types(scripts.log(task.id)) == ["queued", "failed"]
+    assert scripts.record(task.id)[b"state"] == b"failed"
+    assert json.loads(scripts.record(task.id)[b"error"])["message"] == "what is this?"
+    assert [redis.ttl(key) for key in (KEYS.record(task.id), KEYS.events(task.id))] == [86400] * 2
+    assert redis.zscore(KEYS.due, task.id) is None
+
+
+async def test_a_refusal_touches_no_task_of_that_id(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store = await start_store(redis_url)
+    writer = await begun(store)
+    scripts, task_id = Scripts(redis), writer.claim.task_id
+    before = scripts.record(task_id), scripts.log(task_id), redis.zscore(KEYS.due, task_id)
+    assert not await store.refuse(task_id, "chat", ERROR, now_ms())
+    after = scripts.record(task_id), scripts.log(task_id), redis.zscore(KEYS.due, task_id)
+    assert after == before
+
+
+async def test_a_completed_task_needs_its_request_no_more(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store = await start_store(redis_url)
+    for state, kept in ((State.COMPLETED, False), (State.FAILED, True), (State.CANCELLED, True)):
+        writer = await begun(store)
+        assert await end(store, writer, state)
+        scripts, task_id = Scripts(redis), writer.claim.task_id
+        assert (b"request" in scripts.record(task_id)) is kept
+        assert endings(scripts.log(task_id)) == [state]
+
+
+def doorbell(message: bytes) -> tuple[str, str, list[object]]:
+    """Celery's name for the work, the queue that the message names, and the arguments."""
+    envelope = json.loads(message)
+    body = json.loads(base64.b64decode(envelope["body"]))
+    queue = envelope["properties"]["delivery_info"]["routing_key"]
+    return envelope["headers"]["task"], queue, body[0]
+
+
+@pytest.mark.parametrize("queue", list(Queue))
+async def test_a_doorbell_carries_the_id_and_is_looked_after(
+    start_store: StartStore, redis_url: str, redis: Redis, queue: Queue
+) -> None:
+    store, task, at = await start_store(redis_url), a_task(), now_ms()
+    await store.ring(task.id, "vision", queue, at)
+    messages: Any = redis.lrange(queue, 0, -1)
+    assert [doorbell(message) for message in messages] == [("router.vision", queue, [task.id])]
+    assert redis.zscore(KEYS.due, task.id) == at + RING_AGAIN_MS
+    assert await store.depths() == {one: int(one is queue) for one in Queue}
+
+
+async def test_doorbells_ring_on_a_broker_of_their_own(
+    start_store: StartStore, start_valkey: StartValkey, redis_url: str, redis: Redis
+) -> None:
+    server = start_valkey(persistence=False)
+    store, task = await start_store(redis_url, server.url), a_task()
+    await store.create(task, now_ms())
+    await store.ring(task.id, "chat", Queue.BATCH, now_ms())
+    assert redis.llen(Queue.BATCH) == 0
+    assert (await store.depths())[Queue.BATCH] == 1
+    with Redis.from_url(server.url) as broker:
+        assert broker.keys() == [Queue.BATCH.encode()]

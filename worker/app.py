@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
+from kombu import Connection
 from kombu import Queue as KombuQueue
 
 from api_contracts.names import Queue
+from worker.transport import Park, guarded_transport
 
 #: Longest wait for the broker's answer, in seconds.
 BROKER_TIMEOUT_S = 5.0
@@ -20,9 +22,30 @@ BROKER_TIMEOUT_S = 5.0
 VISIBILITY_TIMEOUT_S = 24 * 3600
 
 
-def make_app(broker_url: str, queues: tuple[Queue, ...], concurrency: int) -> Celery:
-    """Make the app of one worker process."""
-    app = Celery("router-worker", broker=broker_url, set_as_current=False)
+class App(Celery):
+    """Celery on the broker that the settings name.
+
+    ``CELERY_BROKER_URL`` and its kin, set for another program, would win over it.
+    """
+
+    #: URL of the broker.
+    own_broker: str
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:
+        """Connect to consume."""
+        return super().connection_for_read(url or self.own_broker, **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Connection:
+        """Connect to produce."""
+        return super().connection_for_write(url or self.own_broker, **options)
+
+
+def make_app(
+    broker_url: str, queues: tuple[Queue, ...], concurrency: int, park: Park
+) -> Celery:
+    """Make the app of one worker process; ``park`` takes what is no message."""
+    app = App("router-worker", broker=broker_url, set_as_current=False)
+    app.own_broker = broker_url
     app.conf.update(
         task_queues=[_queue(name) for name in queues],
         task_default_queue=Queue.INTERACTIVE,
@@ -47,6 +70,8 @@ def make_app(broker_url: str, queues: tuple[Queue, ...], concurrency: int) -> Ce
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
         broker_transport_options=_transport_options(),
+        # What is no message for us never reaches kombu.
+        broker_transport=guarded_transport(park),
         # JSON alone: a pickle is code.
         accept_content=["json"],
         task_serializer="json",

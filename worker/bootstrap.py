@@ -22,6 +22,7 @@ from worker.health import HealthServer, loop_answers
 from worker.intake import Doorbell, Foreign, Refused
 from worker.leases import Leases
 from worker.metrics import CONTENT_TYPE, Metrics
+from worker.reaper import Reaper
 from worker.router import Router
 from worker.settings import Settings
 from worker.store import Store
@@ -50,7 +51,7 @@ class WorkerProcess:
             slots=settings.concurrency, models=settings.models, depths=lambda: self._depths
         )
         self.app = make_app(
-            settings.broker_url.get_secret_value(), settings.queues, settings.concurrency
+            settings.broker_url.get_secret_value(), settings.queues, settings.concurrency, self._park
         )
         register(self.app, self.obey)
 
@@ -77,6 +78,9 @@ class WorkerProcess:
             self._engine.call(lambda: self._executor.receive(message))
         except self._store.errors as error:
             logger.error("Redis is away (%s): a doorbell was lost", type(error).__name__)  # noqa: TRY400
+
+    def _park(self, queue: str, item: bytes, reason: str) -> None:
+        logger.error('a message of %s was parked: it %s', queue, reason)
 
     def _consume(self) -> int:
         worker = self.app.Worker(
@@ -112,6 +116,7 @@ class WorkerProcess:
         self._pump = asyncio.create_task(self._store.pump.run())
         self._running = [
             asyncio.create_task(leases.run()),
+            asyncio.create_task(Reaper(self._store).run()),
             asyncio.create_task(self._read_depths()),
         ]
 

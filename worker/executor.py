@@ -17,6 +17,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
+from api_contracts.client.submission import RING_AGAIN_MS
 from api_contracts.errors import ErrorCode, InvalidTask, TaskExists
 from api_contracts.names import State
 from api_contracts.options import RetryPolicy
@@ -32,14 +33,12 @@ from worker.outcome import Answered, Settlement, Unanswered, failed, settle
 from worker.protocols.select import protocol_of
 from worker.retry import GiveUp, Reason, Retry, full_jitter
 from worker.router import Router
-from worker.store import Store, Writer
+from worker.store import TIMER_GRACE_MS, Store, Writer
 from worker.telemetry import CallEnd, TaskEnd
 
 #: Bodies over this are parsed in a thread, in bytes: parsing 1 MiB takes about 5 ms, in which
 #: no other stream would move.
 LOOP_PARSE_LIMIT: Final = 256 * 1024
-#: How long after a retry's time somebody looks whether its timer rang, in ms.
-TIMER_GRACE_MS: Final = 2_000
 #: How much later than due a timer rings, in seconds: clocks differ by a little within a
 #: process too, and a doorbell that comes early is dropped.
 TIMER_LATE_S: Final = 0.01
@@ -230,7 +229,8 @@ class Executor:
     async def _ring_later(self, claim: Claim, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
         try:
-            await self._store.ring(claim.task_id, claim.kind, claim.queue, int(time.time() * 1000))
+            due = int(time.time() * 1000) + RING_AGAIN_MS
+            await self._store.ring(claim.task_id, claim.kind, claim.queue, due)
         except self._store.errors as error:
             logger.warning(
                 "task %s could not be rung (%s); the reaper will",

@@ -120,6 +120,8 @@ def _retrying(end: End, outcome: Unanswered, retry: Retry) -> Settlement:
     attempt = _attempt(claim, outcome)
     fields: dict[str, str | int | bytes] = {
         "due_at": next_at,
+        # The timer will ring then; where it does not, the reaper sees that nobody heard it.
+        "rung_at": next_at,
         "failures": claim.failures + 1,
         "error": error.model_dump_json(exclude_none=True),
     }

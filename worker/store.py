@@ -19,24 +19,29 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from api_contracts.client.connection import connection_options
-from api_contracts.client.submission import CREATE, RING_AGAIN_MS, ring, submission
+from api_contracts.client.submission import CREATE, RING_AGAIN_MS, ring, rung_at, submission
 from api_contracts.errors import TaskError
 from api_contracts.events import EVENT_LIMIT, Failed
 from api_contracts.names import Keys, Queue, State
 from api_contracts.requests import Task
 from worker.claim import Claim, NotClaimed, read_claim
+from worker.look import Look, read_look
 from worker.pump import Command, Pump
 
 #: Longest wait for a pipeline's replies, in seconds.
 TIMEOUT_S = 5.0
 #: How long the refusal of a foreign producer's task stays, in seconds: a day, as results do.
 REFUSAL_TTL_S: Final = 86_400
+#: A task that was taken is due again after this time, in ms, should its taker die.
+TAKEN_MS: Final = 10_000
+#: How long the timer of a retry may take to ring before somebody else does, in ms.
+TIMER_GRACE_MS: Final = 2_000
 #: Errors of the connection, not of a command: the batch is sent again.
 TRANSIENT: Final = (RedisConnectionError, RedisTimeoutError, OSError)
 
 _SOURCES: Final = {
     name: files(__package__).joinpath(f"lua/{name}.lua").read_text()
-    for name in ("claim", "append", "settle", "renew")
+    for name in ("claim", "append", "settle", "renew", "take", "look")
 } | {"create": CREATE}
 _SHAS: Final = {
     name: sha1(source.encode(), usedforsecurity=False).hexdigest()
@@ -191,14 +196,41 @@ class Store:
             pairs = [part for task_id, at in due.items() for part in (at, task_id)]
             await self.pump.ask("ZADD", self._keys.due, *pairs)
 
-    async def forget(self, task_id: str) -> None:
-        """Note that nobody needs to look after a task any more."""
-        await self.pump.ask("ZREM", self._keys.due, task_id)
+    async def forget(self, *task_ids: str) -> None:
+        """Note that nobody needs to look after these tasks any more."""
+        if task_ids:
+            await self.pump.ask("ZREM", self._keys.due, *task_ids)
 
-    async def ring(self, task_id: str, kind: str, queue: str, now_ms: int) -> None:
-        """Ring a doorbell, and look again later whether it was heard."""
-        await self.watch({task_id: now_ms + RING_AGAIN_MS})
-        command = ring(task_id, kind, queue)
+    async def take(self, limit: int) -> list[str]:
+        """Take tasks that are due, that many at most: nobody else gets them for now."""
+        ids = await self.pump.ask("EVALSHA", _SHAS["take"], 1, self._keys.due, limit, TAKEN_MS)
+        return [task_id.decode(errors="replace") for task_id in ids]
+
+    async def look(self, task_ids: Sequence[str]) -> list[Look]:
+        """Say what is to be done for each of these tasks; see ``look.lua``."""
+        if not task_ids:
+            return []
+        oldest = [await self._oldest(queue) for queue in (Queue.INTERACTIVE, Queue.BATCH)]
+        replies = await asyncio.gather(
+            *(
+                self.pump.ask(
+                    "EVALSHA", _SHAS["look"], 1, self._keys.record(task_id), *oldest,
+                    RING_AGAIN_MS, TIMER_GRACE_MS,
+                )
+                for task_id in task_ids
+            )
+        )  # fmt: skip
+        return [read_look(*one) for one in zip(task_ids, replies, strict=True)]
+
+    async def _oldest(self, queue: Queue) -> int | str:
+        """Tell when the oldest doorbell of a queue was rung, in unix ms."""
+        message = await self._broker.lindex(queue, -1)
+        return "empty" if message is None else rung_at(message) or "unknown"
+
+    async def ring(self, task_id: str, kind: str, queue: str, due: int) -> None:
+        """Ring a doorbell, and note when to look whether it was heard, in unix ms."""
+        await self.watch({task_id: due})
+        command = ring(task_id, kind, queue, due - RING_AGAIN_MS)
         if self._broker is self._redis:
             await self.pump.ask(*command)
         else:

@@ -70,7 +70,7 @@ def submission(task: Task, keys: Keys, now_ms: int) -> Submission:
         due=("ZADD", keys.due, "NX", now_ms + RING_AGAIN_MS, task.id),
         create_keys=(keys.record(task.id), keys.events(task.id)),
         create_arguments=create,
-        ring=ring(task.id, task.kind, options.queue),
+        ring=ring(task.id, task.kind, options.queue, now_ms),
     )
 
 
@@ -92,7 +92,7 @@ def digest(task: Task, body: bytes) -> str:
     return blake2b(head + body, digest_size=16).hexdigest()
 
 
-def ring(task_id: str, kind: str, queue: str) -> tuple[Argument, ...]:
+def ring(task_id: str, kind: str, queue: str, now_ms: int) -> tuple[Argument, ...]:
     """Return the command that rings a task's doorbell on a Redis broker.
 
     The message is the least that Celery runs (protocol 2). The queue is a list under its own
@@ -103,7 +103,7 @@ def ring(task_id: str, kind: str, queue: str) -> tuple[Argument, ...]:
         "body": body,
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": {"lang": "py", "task": CELERY_TASKS[kind], "id": task_id},
+        "headers": {"lang": "py", "task": CELERY_TASKS[kind], "id": task_id, "rung_at": now_ms},
         "properties": {
             "body_encoding": "base64",
             "delivery_info": {"exchange": "", "routing_key": queue},
@@ -113,3 +113,12 @@ def ring(task_id: str, kind: str, queue: str) -> tuple[Argument, ...]:
         },
     }
     return ("LPUSH", str(Queue(queue)), json.dumps(message))
+
+
+def rung_at(message: bytes) -> int | None:
+    """Tell when a doorbell was rung, in unix ms; None where it does not say."""
+    try:
+        at = json.loads(message)["headers"]["rung_at"]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+    return at if isinstance(at, int) else None

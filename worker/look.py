@@ -1,0 +1,40 @@
+"""What a look at a task that is due comes to, as ``look.lua`` says it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from api_contracts.names import Queue
+
+
+class Word(StrEnum):
+    """What is to be done for a task; the words of ``look.lua``."""
+
+    GONE = "gone"
+    WAIT = "wait"
+    RING = "ring"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is to be done for a task, and when it is due to be looked at again, in unix ms."""
+
+    task_id: str
+    word: Word
+    at: int = 0
+    kind: str = ""
+    queue: Queue = Queue.INTERACTIVE
+
+
+def read_look(task_id: str, reply: Sequence[bytes]) -> Look:
+    """Read the reply of ``look.lua``."""
+    word, *rest = reply
+    if word == b"gone":
+        return Look(task_id, Word.GONE)
+    if word == b"wait":
+        return Look(task_id, Word.WAIT, int(rest[0]))
+    kind, queue = (part.decode(errors="replace") for part in rest[1:])
+    known = Queue.BATCH if queue == Queue.BATCH else Queue.INTERACTIVE
+    return Look(task_id, Word.RING, int(rest[0]), kind, known)

@@ -1,0 +1,59 @@
+"""Look after tasks that nobody looks after: the net under doorbells, timers and workers.
+
+1. ``rw:due`` says which tasks must be looked at by now. Only tasks that go on stand there, so the
+   cost does not grow with what has ended.
+2. ``take.lua`` hands each to one reaper; every worker has one.
+3. ``look.lua`` decides: it is over (off the list), not yet time (a later moment), or somebody
+   must ring. It tells a lost doorbell from one that waits in a long queue.
+4. Ringing once too often is safe, since the claim decides who runs.
+
+A worker's death is noticed when its lease has ended and a reaper comes by: 20 s and
+:data:`REAP_S` at most, and with the doorbell's way below 30 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import Final
+
+from worker.look import Word
+from worker.store import Store
+
+#: Longest pause between two rounds, in seconds; with the lease it makes up the 30 s.
+REAP_S: Final = 3.0
+#: Tasks taken in one round: a few ms of Redis's time.
+ROUND: Final = 200
+
+logger = logging.getLogger(__name__)
+
+
+class Reaper:
+    """Rings for tasks that are due and that nobody runs."""
+
+    def __init__(self, store: Store) -> None:
+        """Look after this store's tasks."""
+        self._store = store
+
+    async def run(self) -> None:
+        """Reap until cancelled; a Redis that is away is waited for."""
+        while True:
+            # Workers that started together need not come by together.
+            await asyncio.sleep(REAP_S * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
+            try:
+                while await self.round() == ROUND:
+                    pass
+            except self._store.errors as error:
+                logger.warning("nobody was looked after: %s", type(error).__name__)
+
+    async def round(self) -> int:
+        """Look after tasks that are due, :data:`ROUND` at most; return how many."""
+        looks = await self._store.look(await self._store.take(ROUND))
+        by_word = {word: [look for look in looks if look.word is word] for word in Word}
+        await self._store.forget(*(look.task_id for look in by_word[Word.GONE]))
+        await self._store.watch({look.task_id: look.at for look in by_word[Word.WAIT]})
+        for look in by_word[Word.RING]:
+            logger.info("task %s is rung for again", look.task_id)
+            await self._store.ring(look.task_id, look.kind, look.queue, look.at)
+        return len(looks)

@@ -78,6 +78,8 @@ def _check_body(body: object) -> None:
         and [type(part) for part in parts] in ([list, dict, dict], [list, dict, type(None)])
     ):
         raise NotAMessage("its body is not a list of arguments, keywords and the embedded")
+    if parts[2] and any(parts[2].values()):
+        raise NotAMessage("it asks for a chain or a callback; read the task's channel instead")
 
 
 def _loaded(text: bytes, what: str) -> Any:

@@ -40,9 +40,7 @@ class App(Celery):
         return super().connection_for_write(url or self.own_broker, **options)
 
 
-def make_app(
-    broker_url: str, queues: tuple[Queue, ...], concurrency: int, park: Park
-) -> Celery:
+def make_app(broker_url: str, queues: tuple[Queue, ...], concurrency: int, park: Park) -> Celery:
     """Make the app of one worker process; ``park`` takes what is no message."""
     app = App("router-worker", broker=broker_url, set_as_current=False)
     app.own_broker = broker_url

@@ -32,6 +32,8 @@ from worker.tasks import register
 DEPTHS_S: Final = 5.0
 #: Longest wait for Redis's answer to a readiness probe, in seconds: below the probe's own.
 READY_S: Final = 0.8
+#: Longest wait for a message to be put aside, in seconds: Celery takes no other meanwhile.
+PARK_S: Final = 5.0
 #: Longest wait for the loop to build or close the parts, in seconds.
 OPEN_S: Final = 30.0
 
@@ -51,7 +53,10 @@ class WorkerProcess:
             slots=settings.concurrency, models=settings.models, depths=lambda: self._depths
         )
         self.app = make_app(
-            settings.broker_url.get_secret_value(), settings.queues, settings.concurrency, self._park
+            settings.broker_url.get_secret_value(),
+            settings.queues,
+            settings.concurrency,
+            self._park,
         )
         register(self.app, self.obey)
 
@@ -79,8 +84,13 @@ class WorkerProcess:
         except self._store.errors as error:
             logger.error("Redis is away (%s): a doorbell was lost", type(error).__name__)  # noqa: TRY400
 
-    def _park(self, queue: str, item: bytes, reason: str) -> None:
-        logger.error('a message of %s was parked: it %s', queue, reason)
+    def _park(self, queue: str, message: bytes, reason: str) -> None:
+        """Put aside what is no message; called in Celery's consumer thread."""
+        logger.error("a message on %s was parked: %s", queue, reason)
+        try:
+            self._engine.call(lambda: self._executor.park(queue, message, reason), PARK_S)
+        except (FutureTimeoutError, *self._store.errors) as error:
+            logger.error("it is lost: %s", type(error).__name__)  # noqa: TRY400
 
     def _consume(self) -> int:
         worker = self.app.Worker(

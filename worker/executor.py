@@ -100,6 +100,12 @@ class Executor:
             if settlement is not None and await self._write(job, settlement):
                 self._after(job, settlement)
 
+    async def park(self, queue: str, message: bytes, reason: str) -> None:
+        """Put aside what is no message, as a dead letter."""
+        self._metrics.parked(queue)
+        error = Failure(ErrorCode.INVALID_REQUEST, reason).task_error(0)
+        await self._store.park(queue, message, error, int(time.time() * 1000))
+
     async def _take(self, task: Task, message_id: str | None) -> None:
         """Put a foreign producer's task on record, and run it.
 

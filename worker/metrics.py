@@ -45,6 +45,7 @@ from worker.telemetry import (
     IN_FLIGHT,
     KINDS,
     OTHER,
+    PARKED,
     QUEUE_DEPTH,
     QUEUE_WAIT,
     RETRIES,
@@ -137,6 +138,7 @@ class Metrics:
         self._tokens = self._counter(TOKENS)
         self._retries = self._counter(RETRIES)
         self._give_ups = self._counter(GIVE_UPS)
+        self._parked = self._counter(PARKED)
         in_flight = self._gauge(IN_FLIGHT)
         self._streams, self._whole = in_flight.labels("stream"), in_flight.labels("whole")
         self._gauge(SLOTS).set(slots)
@@ -193,6 +195,10 @@ class Metrics:
         self._tasks.labels(kind, vendor, model, task.outcome).inc()
         if task.seconds is not None:
             self._task_seconds.labels(kind, task.outcome).observe(max(0.0, task.seconds))
+
+    def parked(self, queue: str) -> None:
+        """Count a message that was none; ``queue`` is one that we consume."""
+        self._parked.labels(queue).inc()
 
     def exposition(self) -> bytes:
         """Write all metrics as a scrape wants them, in :data:`CONTENT_TYPE`."""

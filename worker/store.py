@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from api_contracts.client.connection import connection_options
@@ -25,13 +25,17 @@ from api_contracts.events import EVENT_LIMIT, Failed
 from api_contracts.names import Keys, Queue, State
 from api_contracts.requests import Task
 from worker.claim import Claim, NotClaimed, read_claim
-from worker.look import Look, read_look
+from worker.look import Look, Word, read_look
 from worker.pump import Command, Pump
 
 #: Longest wait for a pipeline's replies, in seconds.
 TIMEOUT_S = 5.0
 #: How long the refusal of a foreign producer's task stays, in seconds: a day, as results do.
 REFUSAL_TTL_S: Final = 86_400
+#: How long a dead letter stays, in seconds: a week, for somebody to come back from holiday.
+DEAD_TTL_S: Final = 7 * 86_400
+#: As much of a parked message as is kept, in bytes: enough to see who sent it.
+PARK_LIMIT: Final = 64 * 1024
 #: A task that was taken is due again after this time, in ms, should its taker die.
 TAKEN_MS: Final = 10_000
 #: How long the timer of a retry may take to ring before somebody else does, in ms.
@@ -153,6 +157,23 @@ class Store:
             await self.forget(task_id)
         return ours
 
+    async def park(self, queue: str, message: bytes, error: TaskError, now_ms: int) -> None:
+        """Keep what was no message as a dead letter: its beginning, and why."""
+        letter = str(uuid4())
+        key, dead = self._keys.record(letter), self._keys.dead
+        fields = (
+            "state", State.FAILED, "kind", "message", "queue", queue, "attempt", 0,
+            "failures", 0, "created_at", now_ms, "ended_at", now_ms,
+            "error", error.model_dump_json(exclude_none=True), "message", message[:PARK_LIMIT],
+        )  # fmt: skip
+        commands = (
+            ("HSET", key, *fields),
+            ("EXPIRE", key, DEAD_TTL_S),
+            ("ZADD", dead, now_ms, letter),
+            ("EXPIRE", dead, DEAD_TTL_S),
+        )
+        await asyncio.gather(*(self.pump.ask(*command) for command in commands))
+
     async def settle(  # noqa: PLR0913, PLR0917 - what one script writes
         self,
         task_id: str,
@@ -218,9 +239,10 @@ class Store:
                     RING_AGAIN_MS, TIMER_GRACE_MS,
                 )
                 for task_id in task_ids
-            )
+            ),
+            return_exceptions=True,
         )  # fmt: skip
-        return [read_look(*one) for one in zip(task_ids, replies, strict=True)]
+        return [_looked(*one) for one in zip(task_ids, replies, strict=True)]
 
     async def _oldest(self, queue: Queue) -> int | str:
         """Tell when the oldest doorbell of a queue was rung, in unix ms."""
@@ -286,3 +308,12 @@ def connect(url: str) -> Redis:
         url, max_connections=4, timeout=TIMEOUT_S, **connection_options(TIMEOUT_S)
     )
     return Redis.from_pool(pool)
+
+
+def _looked(task_id: str, reply: Any) -> Look:
+    """Read a look; what is no record, whatever somebody has put there, needs none."""
+    if isinstance(reply, ResponseError):
+        return Look(task_id, Word.GONE)
+    if isinstance(reply, BaseException):
+        raise reply
+    return read_look(task_id, reply)

@@ -122,10 +122,16 @@ GIVE_UPS: Final = Row(
     "a look at the request or the key.",
 )  # fmt: skip
 
+PARKED: Final = Row(
+    "router_worker_parked_messages_total", "counter", ("queue",),
+    "Messages on a queue that were none, and were put aside as dead letters.",
+    "Above 0, some producer is broken or hostile: look at the dead letters.",
+)  # fmt: skip
+
 #: All metrics, in the order of the README's table.
 METRICS: Final = (
     TASKS, TASK_SECONDS, QUEUE_WAIT, QUEUE_DEPTH, SLOTS, IN_FLIGHT, CALLS, ATTEMPT_SECONDS,
-    FIRST_CHUNK, CHUNK_GAP, CHUNKS, TOKENS, RETRIES, GIVE_UPS,
+    FIRST_CHUNK, CHUNK_GAP, CHUNKS, TOKENS, RETRIES, GIVE_UPS, PARKED,
 )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ def ring(task_id: str, kind: str, queue: str, now_ms: int) -> tuple[Argument, ..
     return ("LPUSH", str(Queue(queue)), json.dumps(message))
 
 
-def rung_at(message: bytes) -> int | None:
+def rung_at(message: bytes | str) -> int | None:
     """Tell when a doorbell was rung, in unix ms; None where it does not say."""
     try:
         at = json.loads(message)["headers"]["rung_at"]

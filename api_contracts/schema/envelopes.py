@@ -44,6 +44,11 @@ def _celery_headers() -> Schema:
             "task": {"enum": [task.value for task in CeleryTask]},
             "id": {"description": "Celery's own id of the message.", "type": "string"},
             "lang": _TEXT,
+            "rung_at": {
+                "description": "When the doorbell was rung, in unix ms. By the oldest one that "
+                "waits, workers tell a lost doorbell from a long queue.",
+                "type": "integer",
+            },
         },
     }
 

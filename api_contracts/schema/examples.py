@@ -148,7 +148,7 @@ KOMBU_MESSAGE: Final[Example] = {
     "body": base64.b64encode(json.dumps(celery_body(DOORBELL)).encode()).decode(),
     "content-encoding": "utf-8",
     "content-type": "application/json",
-    "headers": celery_headers(TASK),
+    "headers": celery_headers(TASK) | {"rung_at": 1_800_000_000_000},
     "properties": {
         "body_encoding": "base64",
         "delivery_info": {"exchange": "", "routing_key": Queue.BATCH.value},

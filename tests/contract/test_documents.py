@@ -226,7 +226,7 @@ def test_the_record_has_the_fields_that_the_client_reads() -> None:
 @pytest.mark.parametrize("queue", Queue)
 @pytest.mark.parametrize("kind", ["chat", "vision", "native"])
 def test_the_clients_doorbell_is_as_the_document_says(kind: str, queue: Queue) -> None:
-    command, name, text = ring(examples.TASK_ID, kind, queue)
+    command, name, text = ring(examples.TASK_ID, kind, queue, 1_800_000_000_000)
     assert (command, name) == ("LPUSH", queue)
     message = json.loads(str(text))
     component("KombuMessage").validate(message)
@@ -234,7 +234,7 @@ def test_the_clients_doorbell_is_as_the_document_says(kind: str, queue: Queue) -
 
 
 def test_the_documents_own_message_is_what_the_client_sends() -> None:
-    message = json.loads(str(ring(examples.TASK_ID, "chat", Queue.BATCH)[2]))
+    message = json.loads(str(ring(examples.TASK_ID, "chat", Queue.BATCH, 1_800_000_000_000)[2]))
     shown: Json = examples.KOMBU_MESSAGE
     message["properties"]["delivery_tag"] = shown["properties"]["delivery_tag"]
     assert message == shown

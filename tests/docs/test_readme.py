@@ -101,5 +101,3 @@ def test_the_node_program_runs_as_it_stands(url: str, tmp_path: Path) -> None:
     said = run([node, str(path)], tmp_path).splitlines()
     assert said[0] == "0-1 queued"
     assert said[-1].endswith("completed")
-
-

@@ -21,6 +21,13 @@ RETRIES = {
 
 
 @pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.EmbeddedServer]:
+    """A server for these tests alone: their worker would take the tasks of others."""
+    with embedded.start(tmp_path_factory.mktemp("valkey"), persistence=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def _gate() -> Iterator[Gate]:
     gate = Gate()
     yield gate

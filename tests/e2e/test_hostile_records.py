@@ -37,7 +37,7 @@ def _record(redis: redis_library.Redis, fields: Json, gone: tuple[str, ...] = ()
 
 
 def _ring(redis: redis_library.Redis, task_id: str) -> None:
-    _, queue, message = ring(task_id, "chat", "router.interactive")
+    _, queue, message = ring(task_id, "chat", "router.interactive", 1_800_000_000_000)
     redis.lpush(str(queue), message)
 
 

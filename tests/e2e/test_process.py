@@ -99,7 +99,7 @@ def test_a_small_ledger_of_tasks_is_counted_to_the_last(
     late = chat("late", options={"expires_at": int(time.time() * 1000) - 1})
     assert ended(redis, late)[-1].type == "expired"
     refused = new_id()
-    message = json.loads(str(ring(refused, "chat", "router.interactive")[2]))
+    message = json.loads(str(ring(refused, "chat", "router.interactive", 1_800_000_000_000)[2]))
     message["body"] = "W1siW10iXSx7fSx7fV0="  # [["[]"],{},{}]
     redis.lpush("router.interactive", json.dumps(message))
     error_of(redis, refused)

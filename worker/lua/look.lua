@@ -9,6 +9,12 @@
 -- Queues are first in, first out. So a doorbell is lost where its queue is empty, or where the
 -- oldest that waits was rung later; in a queue that is merely long it is not, and nobody rings.
 
+-- Anybody may have written the record: a number in it that is none counts as 0.
+
+local function number(text)
+  return text and #text <= 16 and string.match(text, '^%d+$') and tonumber(text) or 0
+end
+
 local record = KEYS[1]
 local f = redis.call('HMGET', record,
   'state', 'created_at', 'due_at', 'lease_until', 'rung_at', 'kind', 'queue')
@@ -17,7 +23,7 @@ local since = ({queued = f[2], retrying = f[3], running = f[4]})[state or '']
 if not since then
   return {'gone'}
 end
-since = tonumber(since)
+since = number(since)
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -26,7 +32,7 @@ if since > now then
   return {'wait', string.format('%d', since + grace)}
 end
 
-local rung = tonumber(f[5] or f[2])
+local rung = number(f[5] or f[2])
 local oldest = f[7] == 'router.batch' and ARGV[2] or ARGV[1]
 -- A dead worker's task: nobody has rung since its lease ended.
 local lost = rung < since or oldest == 'empty'
@@ -38,4 +44,4 @@ if not lost then
   return {'wait', string.format('%d', now + math.max(again, now - rung))}
 end
 redis.call('HSET', record, 'rung_at', string.format('%d', now))
-return {'ring', string.format('%d', now + again), f[6], f[7]}
+return {'ring', string.format('%d', now + again), f[6] or '', f[7] or ''}

@@ -1,0 +1,80 @@
+"""Lost doorbells, dead workers: somebody comes by and rings again."""
+
+import time
+from typing import Any
+
+import pytest
+import redis as redis_library
+
+from api_contracts.client import Client
+from api_contracts.client.compose import chat_task
+from api_contracts.client.submission import CREATE, submission
+from api_contracts.events import Chunk
+from api_contracts.names import Keys, Queue
+from tests.conftest import StartWorker
+from tests.parts.aimock import Aimock
+from tests.parts.following import result_of
+from tests.parts.wait import until
+
+QUESTION = [{"role": "user", "content": "tell"}]
+TEXT = "All that glisters is not gold; often have you heard that told. "
+#: A lease that ends soon.
+QUICK: Any = {"ROUTER_WORKER_LEASE_S": "2", "ROUTER_WORKER_HEARTBEAT_S": "0.5"}
+
+
+def serve(aimock: Aimock, latency: int) -> None:
+    response = {"content": TEXT}
+    match = {"userMessage": "tell"}
+    aimock.serve({"match": match, "response": response, "latency": latency, "chunkSize": 3})
+
+
+def test_a_killed_workers_stream_is_restarted_by_another(
+    aimock: Aimock, redis: redis_library.Redis, redis_url: str, worker_process: StartWorker
+) -> None:
+    serve(aimock, 150)
+    first = worker_process(aimock.url, **QUICK)
+    with Client(redis_url) as client:
+        handle = client.chat("m", QUESTION, stream=True)
+        next(event for event in handle if isinstance(event, Chunk))
+        first.kill()
+        serve(aimock, 5)
+        worker_process(aimock.url, **QUICK)
+        events = list(handle.events("1-1"))
+    started = next(event for event in events if event.type == "started")
+    assert (started.id, started.resets) == ("2-0", True)
+    assert events[-1].type == "completed"
+    until(lambda: not redis.zcard(Keys().due), "nobody is left to look after")
+
+
+def test_a_lost_doorbell_is_rung_again(
+    aimock: Aimock, redis: redis_library.Redis, worker_process: StartWorker
+) -> None:
+    serve(aimock, 0)
+    worker_process(aimock.url, **QUICK)
+    task = chat_task("m", QUESTION)
+    # A producer that died before it rang, as long ago as matters.
+    commands = submission(task, Keys(), int((time.time() - 60) * 1000))
+    execute: Any = redis.execute_command
+    execute(*commands.due)
+    execute("EVAL", CREATE, *commands.create_with_keys)
+    assert result_of(redis, task.id).attempts[0].attempt == 1
+
+
+@pytest.mark.parametrize("junk", ["no id", "0b6f0c1e-5d2a-4c0e-9a53-0d7f5a1b2c99"])
+def test_junk_among_what_is_due_stops_nobody(
+    aimock: Aimock, redis: redis_library.Redis, worker_process: StartWorker, junk: str
+) -> None:
+    worker_process(aimock.url, **QUICK)
+    redis.set(Keys().record(junk), "no hash")
+    redis.zadd(Keys().due, {junk: 1, "gone": 1})
+    until(lambda: not redis.zcard(Keys().due), "an empty list")
+    assert redis.llen(Queue.INTERACTIVE) == 0
+
+
+def test_the_brokers_address_is_the_settings_alone(
+    aimock: Aimock, redis_url: str, worker_process: StartWorker
+) -> None:
+    serve(aimock, 0)
+    worker_process(aimock.url, CELERY_BROKER_URL="redis://127.0.0.1:1/0")
+    with Client(redis_url) as client:
+        assert client.chat("m", QUESTION).result(10).finish_reason == "stop"

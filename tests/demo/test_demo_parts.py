@@ -23,7 +23,7 @@ from worker.demo.stage import clean, plan_router
 from worker.demo.tools import calls_in, question_in, results_in, words_alone
 from worker.demo.wrap import Wrap
 from worker.metrics import Metrics
-from worker.telemetry import CallEnd, TaskEnd
+from worker.telemetry import METRICS, CallEnd, TaskEnd
 
 TEXTS = st.text(st.sampled_from("aé 漢\n\t-’\x1b\x07"), max_size=200)
 
@@ -248,3 +248,12 @@ def test_the_real_router_is_called_only_with_a_key() -> None:
 def test_parts_see_no_setting_but_the_rest_of_the_environment() -> None:
     environment = {"PATH": "p", "PORT": "1", "REDIS_URL": "r", "ROUTER_WORKER_LEASE_S": "1"}
     assert clean(environment | {"YOUROUTER_API_KEY": "k"}) == {"PATH": "p"}
+
+
+def test_every_counter_can_be_shown() -> None:
+    counters = [row for row in METRICS if row.type == "counter"]
+    text = ""
+    for row in counters:
+        labels = ",".join(f'{name}="x"' for name in row.labels)
+        text += f"{row.name}{{{labels}}} 1\n"
+    assert [one.name for one in scrape.moved("", text)] == [row.name for row in counters]

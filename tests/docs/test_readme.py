@@ -1,7 +1,9 @@
 """The README says what is: its tables are made of the code, its programs run."""
 
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,13 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import StartWorker
+from api_contracts.client import Client
+from api_contracts.schema import examples
+from tests.conftest import StartValkey, StartWorker
 from tests.parts.need import need
 from tests.parts.program import ROOT, without_settings
 from tests.parts.simulator import Simulator
+from tests.parts.worker import API_KEY
+from worker.demo.picture import chessboard
 from worker.tables import TABLES
 
 README = (ROOT / "README.md").read_text()
+#: The command, without an installation.
+ROUTER_WORKER = [sys.executable, "-c", "from worker.cli import main; main()"]
 #: Where the README's programs look for Redis; a test puts its own in this place.
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 
@@ -37,9 +45,9 @@ def program(name: str, redis_url: str) -> str:
     return found.group(1).replace(DEFAULT_URL, redis_url)
 
 
-def run(command: list[str], folder: Path) -> str:
+def run(command: list[str], folder: Path, **settings: str) -> str:
     """Run a program as a reader would; return what it says."""
-    environment = without_settings(os.environ) | {"PYTHONPATH": str(ROOT)}
+    environment = without_settings(os.environ) | {"PYTHONPATH": str(ROOT)} | settings
     done = subprocess.run(
         command,
         cwd=folder,
@@ -101,3 +109,28 @@ def test_the_node_program_runs_as_it_stands(url: str, tmp_path: Path) -> None:
     said = run([node, str(path)], tmp_path).splitlines()
     assert said[0] == "0-1 queued"
     assert said[-1].endswith("completed")
+
+
+def test_the_commands_for_a_terminal_run_as_they_stand(
+    tmp_path: Path, start_valkey: StartValkey, worker_process: StartWorker
+) -> None:
+    simulator, server = Simulator(tmp_path), start_valkey()
+    worker_process(simulator.url, REDIS_URL=server.url)
+    (tmp_path / "cat.jpg").write_bytes(chessboard())
+    (tmp_path / "request.json").write_text(json.dumps(examples.TASKS["native Claude"]["request"]))
+    with Client(server.url) as client:
+        known = client.enqueue(examples.TASK).id
+    settings = {
+        "REDIS_URL": server.url,
+        "YOUROUTER_API_KEY": API_KEY,
+        "ROUTER_WORKER_BASE_URL": simulator.url,
+    }
+    lines = (
+        section("run: terminal").strip().removeprefix("```sh\n").removesuffix("```").splitlines()
+    )
+    assert lines
+    for line in lines:
+        name, *arguments = shlex.split(line.replace(" ID", f" {known}"))
+        assert name == "router-worker"
+        assert run([*ROUTER_WORKER, *arguments], tmp_path, **settings), line
+    simulator.program.stop()

@@ -20,6 +20,7 @@ _BY: Final = {
     telemetry.TOKENS: "type",
     telemetry.RETRIES: "code",
     telemetry.GIVE_UPS: "reason",
+    telemetry.PARKED: "queue",
 }
 
 #: Values by name and labels.

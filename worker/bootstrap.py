@@ -6,9 +6,9 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Final
+from typing import Any, Final
 
 from celery import signals
 
@@ -123,11 +123,11 @@ class WorkerProcess:
         self._executor = Executor(
             self._store, self._router, leases, self._metrics, _policy(settings)
         )
-        self._pump = asyncio.create_task(self._store.pump.run())
+        self._pump = _part("pump", self._store.pump.run())
         self._running = [
-            asyncio.create_task(leases.run()),
-            asyncio.create_task(Reaper(self._store).run()),
-            asyncio.create_task(self._read_depths()),
+            _part("heartbeat", leases.run()),
+            _part("reaper", Reaper(self._store).run()),
+            _part("depths", self._read_depths()),
         ]
 
     async def _close(self) -> None:
@@ -148,13 +148,18 @@ class WorkerProcess:
             await asyncio.sleep(DEPTHS_S)
 
     def _serve_health(self) -> HealthServer:
-        alive = {"loop": loop_answers(self._engine.loop)}
+        alive = {"loop": loop_answers(self._engine.loop), "parts": self._parts_run}
         return HealthServer(
             (self._settings.host, self._settings.port),
             metrics=lambda: (CONTENT_TYPE, self._metrics.exposition()),
             alive=alive,
             ready=alive | {"redis": self._redis_answers, "celery": self._celery_consumes},
         )
+
+    def _parts_run(self) -> str | None:
+        """Tell which part has ended by a fault of ours; only a restart brings it back."""
+        ended = [part.get_name() for part in (self._pump, *self._running) if part.done()]
+        return f"ended: {', '.join(ended)}" if ended else None
 
     def _redis_answers(self) -> str | None:
         try:
@@ -181,6 +186,19 @@ class WorkerProcess:
 def worker_name() -> str:
     """Name this process among all workers."""
     return f"router-worker-{os.getpid()}@{socket.gethostname()}"
+
+
+def _part(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Start a part that runs as long as the process; tell where it ends before."""
+    part = asyncio.create_task(work, name=name)
+    part.add_done_callback(_tell_end)
+    return part
+
+
+def _tell_end(part: asyncio.Task[None]) -> None:
+    error = None if part.cancelled() else part.exception()
+    if error is not None:
+        logger.critical("the %s has ended: %s", part.get_name(), logs.origin(error))
 
 
 def _policy(settings: Settings) -> Policy:

@@ -46,13 +46,17 @@ class Cable:
         return self._lose == 0
 
     @contextlib.contextmanager
-    def silent(self) -> Iterator[None]:
-        """Carry nothing inside the block, and let nobody notice; then cut what waited."""
+    def silent(self, *, cut: bool = True) -> Iterator[None]:
+        """Carry nothing inside the block, and let nobody notice.
+
+        Then cut what waited, or carry it late.
+        """
         self._carries.clear()
         try:
             yield
         finally:
-            self.cut()
+            if cut:
+                self.cut()
             self._carries.set()
 
     def close(self) -> None:

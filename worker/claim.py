@@ -45,6 +45,9 @@ class Claim:
     envelope: bytes = field(repr=False)
     request: bytes = field(repr=False)
     history: tuple[Attempt, ...] = ()
+    #: Workers that died while they ran the task, and whether one did in the attempt before.
+    deaths: int = 0
+    interrupted: bool = False
 
 
 def read_claim(task_id: str, reply: Sequence[bytes]) -> Claim | NotClaimed:
@@ -69,6 +72,8 @@ def read_claim(task_id: str, reply: Sequence[bytes]) -> Claim | NotClaimed:
         envelope=fields.get(b"task", b""),
         request=fields.get(b"request", b""),
         history=tuple(_history(fields)),
+        deaths=_count(fields.get(b"deaths", b"")),
+        interrupted=fields.get(b"interrupted") == fields[b"attempt"],
     )
 
 
@@ -76,6 +81,10 @@ def _queue(name: bytes) -> Queue:
     """Any producer may have written the record: a queue that nobody serves is not rung on."""
     known = {queue.encode(): queue for queue in Queue}
     return known.get(name, Queue.INTERACTIVE)
+
+
+def _count(text: bytes) -> int:
+    return int(text) if re.fullmatch(rb"[0-9]{1,16}", text) else 0
 
 
 def _history(fields: Mapping[bytes, bytes]) -> Iterator[Attempt]:

@@ -39,6 +39,8 @@ from worker.telemetry import CallEnd, TaskEnd
 #: Bodies over this are parsed in a thread, in bytes: parsing 1 MiB takes about 5 ms, in which
 #: no other stream would move.
 LOOP_PARSE_LIMIT: Final = 256 * 1024
+#: A task that killed this many workers is not given to another.
+DEATHS_LIMIT: Final = 3
 #: How much later than due a timer rings, in seconds: clocks differ by a little within a
 #: process too, and a doorbell that comes early is dropped.
 TIMER_LATE_S: Final = 0.01
@@ -145,6 +147,8 @@ class Executor:
     async def _attempt(self, job: Job) -> Settlement | None:
         """Make the attempt and decide; None where it has become another's."""
         try:
+            if job.claim.deaths >= DEATHS_LIMIT:
+                return _unsent(job, Failure(ErrorCode.POISON))
             job.task = await _read(job.claim)
             attempt = self._prepared(job, job.task)
         except InvalidTask as error:
@@ -161,6 +165,8 @@ class Executor:
     def _prepared(self, job: Job, task: Task) -> Attempt:
         """Build the call; AttemptFailed where there is none to make."""
         logs.change(State.RUNNING, **job.named)
+        if job.claim.interrupted and task.options.on_interrupt == "fail":
+            raise AttemptFailed(Failure(ErrorCode.INTERRUPTED))
         deadline = task.options.deadline
         if deadline is not None and deadline <= job.now_ms:
             raise AttemptFailed(Failure(ErrorCode.DEADLINE, "the deadline passed before the call"))

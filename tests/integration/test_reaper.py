@@ -13,7 +13,7 @@ from api_contracts.events import Chunk
 from api_contracts.names import Keys, Queue
 from tests.conftest import StartWorker
 from tests.parts.aimock import Aimock
-from tests.parts.following import result_of
+from tests.parts.following import error_of, result_of
 from tests.parts.wait import until
 
 QUESTION = [{"role": "user", "content": "tell"}]
@@ -44,6 +44,37 @@ def test_a_killed_workers_stream_is_restarted_by_another(
     assert (started.id, started.resets) == ("2-0", True)
     assert events[-1].type == "completed"
     until(lambda: not redis.zcard(Keys().due), "nobody is left to look after")
+
+
+def test_a_task_that_must_not_be_restarted_fails_when_its_worker_dies(
+    aimock: Aimock, redis: redis_library.Redis, redis_url: str, worker_process: StartWorker
+) -> None:
+    serve(aimock, 150)
+    first = worker_process(aimock.url, **QUICK)
+    with Client(redis_url) as client:
+        handle = client.chat("m", QUESTION, stream=True, options={"on_interrupt": "fail"})
+        next(event for event in handle if isinstance(event, Chunk))
+        first.kill()
+        worker_process(aimock.url, **QUICK)
+        # Killed before its first heartbeat: the enqueue's own date, 20 s on, is what counts.
+        assert error_of(redis, handle.id, within=40)["code"] == "interrupted"
+    assert len(aimock.journal()) == 1
+
+
+def test_a_task_that_has_killed_three_workers_is_given_to_no_fourth(
+    aimock: Aimock, redis: redis_library.Redis, redis_url: str, worker_process: StartWorker
+) -> None:
+    worker_process(aimock.url, **QUICK)
+    with Client(redis_url) as client:
+        task = chat_task("m", QUESTION)
+        commands = submission(task, Keys(), int(time.time() * 1000))
+        execute: Any = redis.execute_command
+        execute("EVAL", CREATE, *commands.create_with_keys)
+        redis.hset(Keys().record(task.id), mapping={"deaths": 3})
+        execute(*commands.ring)
+        assert error_of(redis, task.id)["code"] == "poison"
+        assert client.status(task.id).state == "failed"
+    assert aimock.journal() == []
 
 
 def test_a_lost_doorbell_is_rung_again(

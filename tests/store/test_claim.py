@@ -203,7 +203,8 @@ def test_a_claim_knows_the_calls_before_it(scripts: Scripts, task: Task) -> None
     claimed(scripts, task, "two")
     scripts.set(task.id, lease_until=1)
     third = claimed(scripts, task, "three")
-    assert [(one.attempt, one.outcome) for one in third.history] == [(1, "timeout")]
+    told = [(one.attempt, one.outcome) for one in third.history]
+    assert told == [(1, "timeout"), (2, "interrupted")]
     assert (third.attempt, third.failures) == (3, 1)
 
 
@@ -215,3 +216,19 @@ def test_a_record_that_somebody_else_wrote_is_claimed_without_what_it_lacks(
     scripts.set(task.id, queue="a queue that nobody serves")
     claim = claimed(scripts, task, "token")
     assert (claim.attempt, claim.queue, claim.request) == (1, Queue.INTERACTIVE, b"")
+
+
+def test_a_task_that_a_dead_worker_left_tells_of_it(scripts: Scripts, task: Task) -> None:
+    for deaths in range(4):
+        claim = claimed(scripts, task, f"token {deaths}", f"worker {deaths}")
+        assert (claim.deaths, claim.interrupted) == (deaths, deaths > 0)
+        told = [(one.worker, one.outcome) for one in claim.history]
+        assert told == [(f"worker {death}", "interrupted") for death in range(deaths)]
+        scripts.set(task.id, lease_until=1)
+
+
+def test_a_retry_is_no_death(scripts: Scripts, task: Task) -> None:
+    claimed(scripts, task, "first")
+    scripts.settle(task.id, "1-1", State.RETRYING, due_at=1)
+    claim = claimed(scripts, task, "second")
+    assert (claim.deaths, claim.interrupted, claim.history) == (0, False, ())

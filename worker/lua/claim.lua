@@ -19,7 +19,8 @@ local function number(text)
 end
 
 local f = redis.call('HMGET', record,
-  'state', 'attempt', 'lease_until', 'due_at', 'expires_at', 'token', 'result_ttl')
+  'state', 'attempt', 'lease_until', 'due_at', 'expires_at', 'token', 'result_ttl',
+  'worker', 'deaths')
 local state, attempt, lease_until = f[1], number(f[2]) or 0, number(f[3]) or 0
 local due_at, expires_at, ttl = number(f[4]) or 0, number(f[5]), number(f[7]) or 86400
 if not state then
@@ -38,6 +39,7 @@ local function claimed()
   return reply
 end
 
+local died = false
 if state == 'running' then
   if f[6] == token then
     return claimed()
@@ -46,6 +48,7 @@ if state == 'running' then
     return {'held'}
   end
   redis.call('HSET', record, 'due_at', string.format('%d', lease_until))
+  died = true
 elseif state == 'retrying' then
   if due_at > now then
     return {'early'}
@@ -74,6 +77,7 @@ local notes = state == 'retrying' and 1 or 0
 local chunked = attempt > 0 and seq - notes > 0
 local resets = chunked or redis.call('HEXISTS', record, 'chunked') == 1
 
+local before = string.format('%d', attempt)
 attempt = string.format('%d', attempt + 1)
 local event = string.format(
   '{"id":"%s-0","task_id":"%s","type":"started","at":%s,"attempt":%s,"worker":%s,"resets":%s}',
@@ -85,6 +89,14 @@ redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', wor
   'token', token, 'lease_until', string.format('%d', now + lease))
 if chunked then
   redis.call('HSET', record, 'chunked', 1)
+end
+if died then
+  -- The attempt before was made, by a worker that did not live to tell what it came to.
+  redis.call('HSET', record, 'attempt:' .. before, string.format(
+    '{"attempt":%s,"worker":%s,"outcome":"interrupted","usage":{"provenance":"unavailable"}}',
+    before, cjson.encode(f[8] or '')))
+  redis.call('HSET', record, 'interrupted', attempt,
+    'deaths', string.format('%d', (number(f[9]) or 0) + 1))
 end
 local known = {failures = '0', created_at = stamp, due_at = stamp, claimed_at = stamp}
 for field, default in pairs(known) do

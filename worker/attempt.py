@@ -27,7 +27,7 @@ from worker.protocols.refusal import request_id_of
 from worker.router import Response, Router
 from worker.store import Writer
 
-#: Largest answer that comes whole, in bytes: Redis takes 512 MiB, a reader's patience less.
+#: Largest answer, whole or streamed, in bytes: Redis takes 512 MiB, a reader's patience less.
 ANSWER_LIMIT: Final = 64 * 1024 * 1024
 #: As much of a refusal as is read, in bytes: its message is cut to 2 KiB anyway.
 REFUSAL_LIMIT: Final = 256 * 1024
@@ -151,9 +151,13 @@ class Attempt:
         """Publish and fold the stream until it ends; AttemptFailed unless it was whole."""
         loop = asyncio.get_running_loop()
         fold = self._fold
+        size = 0
         try:
             async for piece in response.pieces():
                 now = loop.time()
+                size += len(piece)
+                if size > ANSWER_LIMIT:
+                    raise AttemptFailed(_too_large(response))  # noqa: TRY301 - with its siblings
                 self._take(decoder.feed(piece), fold, now)
                 if self._pace is not None:
                     timer.moved(now, finished=fold.complete)
@@ -199,3 +203,8 @@ class Attempt:
                 request_id=failure.request_id or request_id_of(self._response.headers),
             )
         return Unanswered(self._router.without_key(failure), self._fold.partial_usage())
+
+
+def _too_large(response: Response) -> Failure:
+    message = f"the stream has more than {ANSWER_LIMIT} bytes"
+    return Failure(ErrorCode.TOO_LARGE, message, response.status)

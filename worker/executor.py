@@ -134,7 +134,7 @@ class Executor:
         if not await self._store.refuse(task_id, kind, failure.task_error(0), now):
             logger.warning("invalid message dropped: its id %s is another task's", task_id)
             return
-        self._metrics.decided("", GiveUp(failure, Reason.NOT_RETRYABLE))
+        self._metrics.decided("", _no_retry(failure))
         self._unclaimed(State.FAILED, task_id, kind, failure.code)
 
     def _unclaimed(
@@ -145,6 +145,13 @@ class Executor:
         self._metrics.ended(TaskEnd(kind, "", None, state, None))
 
     async def _attempt(self, job: Job) -> Settlement | None:
+        """Make the attempt and decide; a fault of our own fails the task, once and for all."""
+        try:
+            return await self._decided(job)
+        except Exception as error:  # noqa: BLE001 - left alone, the call would be made again
+            return failed(job.end, _fault(job, error), _no_retry(Failure(ErrorCode.INTERNAL)))
+
+    async def _decided(self, job: Job) -> Settlement | None:
         """Make the attempt and decide; None where it has become another's."""
         try:
             if job.claim.deaths >= DEATHS_LIMIT:
@@ -260,9 +267,7 @@ async def _read(claim: Claim) -> Task:
 
 def _unsent(job: Job, failure: Failure) -> Settlement:
     """End a task for which no call can be made."""
-    outcome = Unanswered(failure, sent=False)
-    decision = GiveUp(failure, Reason.NOT_RETRYABLE)
-    return failed(job.end, outcome, decision)
+    return failed(job.end, Unanswered(failure, sent=False), _no_retry(failure))
 
 
 def _when_lost(job: Job, error: Exception | None) -> Unanswered | None:
@@ -279,9 +284,17 @@ def _result(job: Job, work: asyncio.Future[Answered | Unanswered]) -> Answered |
         return work.result()
     if not isinstance(error, Exception):
         raise error
+    return _fault(job, error)
+
+
+def _fault(job: Job, error: Exception) -> Unanswered:
     # The error's own text may quote a body: where it came from must do.
     logger.error("%s met a fault of the worker: %s", job, logs.origin(error))
     return Unanswered(Failure(ErrorCode.INTERNAL))
+
+
+def _no_retry(failure: Failure) -> GiveUp:
+    return GiveUp(failure, Reason.NOT_RETRYABLE)
 
 
 def _call_end(job: Job, outcome: Answered | Unanswered, seconds: float) -> CallEnd:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from api_contracts.names import Queue
+from api_contracts.requests import CELERY_TASKS
 
 
 class Word(StrEnum):
@@ -37,4 +38,5 @@ def read_look(task_id: str, reply: Sequence[bytes]) -> Look:
         return Look(task_id, Word.WAIT, int(rest[0]))
     kind, queue = (part.decode(errors="replace") for part in rest[1:])
     known = Queue.BATCH if queue == Queue.BATCH else Queue.INTERACTIVE
-    return Look(task_id, Word.RING, int(rest[0]), kind, known)
+    # A kind that nobody knows is rung for all the same: the claim ends it with its reason.
+    return Look(task_id, Word.RING, int(rest[0]), kind if kind in CELERY_TASKS else "chat", known)

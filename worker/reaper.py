@@ -18,6 +18,7 @@ import logging
 import random
 from typing import Final
 
+from worker import logs
 from worker.look import Word
 from worker.store import Store
 
@@ -46,6 +47,8 @@ class Reaper:
                     pass
             except self._store.errors as error:
                 logger.warning("nobody was looked after: %s", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - one task must not cost all the others
+                logger.error("a task could not be looked after: %s", logs.origin(error))  # noqa: TRY400
 
     async def round(self) -> int:
         """Look after tasks that are due, :data:`ROUND` at most; return how many."""

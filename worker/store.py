@@ -205,9 +205,10 @@ class Store:
                     self._lease_ms,
                 )
                 for task_id, attempt in held
-            )
+            ),
+            return_exceptions=True,
         )  # fmt: skip
-        ends = {task_id: end for (task_id, _), end in zip(held, replies, strict=True)}
+        ends = {task_id: _renewed(end) for (task_id, _), end in zip(held, replies, strict=True)}
         await self.watch({task_id: end for task_id, end in ends.items() if end})
         return [task_id for task_id, end in ends.items() if not end]
 
@@ -264,8 +265,10 @@ class Store:
         return dict(zip(Queue, lengths, strict=True))
 
     async def ping(self) -> None:
-        """Raise unless Redis answers."""
+        """Raise unless Redis answers, and the broker where it is another."""
         await self.pump.ask("PING")
+        if self._broker is not self._redis:
+            await self._broker.ping()
 
     async def close(self) -> None:
         """Close the connections; the pump must have ended."""
@@ -310,9 +313,18 @@ def connect(url: str) -> Redis:
     return Redis.from_pool(pool)
 
 
+def _renewed(reply: Any) -> int:
+    """Read a lease's new end; a record that Redis refuses to renew is no longer ours."""
+    if isinstance(reply, ResponseError):
+        return 0
+    if isinstance(reply, BaseException):
+        raise reply
+    return int(reply)
+
+
 def _looked(task_id: str, reply: Any) -> Look:
     """Read a look; what is no record, whatever somebody has put there, needs none."""
-    if isinstance(reply, ResponseError):
+    if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
         return Look(task_id, Word.GONE)
     if isinstance(reply, BaseException):
         raise reply

@@ -22,6 +22,9 @@ DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: Longest wait for one answer of Redis, in seconds. Well above its slowest healthy answer (a
 #: 32 MiB body takes 0.1 s), well below a web request's patience.
 TIMEOUT_S = 5.0
+#: Most connections of one client: one for each open stream. redis-py's own limit is 100, at which
+#: it raises; here the number of open files is what bounds.
+CONNECTIONS = 1_000_000
 #: How long a subscriber goes without reading the log, in seconds: a channel that has silently
 #: lost its connection costs a reader no more than this.
 SILENCE_S = 5.0

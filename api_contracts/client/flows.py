@@ -46,8 +46,10 @@ def enqueue(task: Task, keys: Keys, now_ms: int, *, one_redis: bool) -> Flow[str
 
     TaskExists or IdempotencyConflict where that id is on record with another content.
     """
-    task = yield from _owned(task, keys)
     commands = submission(task, keys, now_ms)
+    owned = yield from _owned(task, keys)
+    if owned is not task:
+        task, commands = owned, submission(owned, keys, now_ms)
     create: Command = ("EVALSHA", _CREATE_SHA, *commands.create_with_keys)
     ring = (commands.ring,)
     replies = yield Batch((commands.due, create, *(ring if one_redis else ())))
@@ -124,7 +126,8 @@ def _owned(task: Task, keys: Keys) -> Flow[Task]:
     stay = task.options.result_ttl + IDEMPOTENCY_GRACE_S
     claim: Command = ("SET", place, task.id, "NX", "EX", stay)
     _, owner = _raise_error((yield Batch((claim, ("GET", place)))))
-    return task.model_copy(update={"id": owner.decode()})
+    known_id = owner.decode()
+    return task if known_id == task.id else task.model_copy(update={"id": known_id})
 
 
 def _raise_error(replies: Sequence[Any]) -> Sequence[Any]:

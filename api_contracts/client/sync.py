@@ -46,6 +46,7 @@ class Client:
         self._keys = address.keys
         self._image_limit = image_limit
         options = connection.connection_options(timeout_s)
+        options["max_connections"] = connection.CONNECTIONS
         options["retry"] = Retry(connection.BACKOFF, connection.TRIES, connection.TRIED_AGAIN)
         self._redis = Redis.from_url(address.url, **options)
         self._one_redis = address.broker_url == address.url

@@ -26,7 +26,7 @@ from tests.parts.cable import Cable
 from tests.parts.scripts import KEYS, Hand, a_task, wait_for_subscriber
 
 #: Longest wait for an answer of Redis in these tests, in seconds.
-TIMEOUT_S = 0.4
+TIMEOUT_S = 0.7
 #: What a machine that is busy may add to it.
 BUSY_S = 2.0
 
@@ -159,7 +159,7 @@ ASKED: Final[dict[str, Callable[[Shell], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED.keys())
+@pytest.mark.parametrize("ask", [ASKED["enqueue"], ASKED["status"]], ids=["enqueue", "status"])
 def test_a_silent_redis_is_told_in_time(
     start_shell: StartShell, start_valkey: StartValkey, ask: Callable[[Shell], Any]
 ) -> None:
@@ -173,7 +173,7 @@ def test_a_silent_redis_is_told_in_time(
             began = time.monotonic()
             with pytest.raises(StoreUnavailable, match="Redis did not answer in time"):
                 ask(shell)
-            assert TIMEOUT_S <= time.monotonic() - began < TIMEOUT_S + BUSY_S
+            assert TIMEOUT_S <= time.monotonic() - began < 2 * TIMEOUT_S, "it waited twice"
     finally:
         os.kill(server.pid, signal.SIGCONT)
     assert used.status(used.enqueue(a_task())).state == "queued"

@@ -176,6 +176,21 @@ def test_text_of_a_restarted_task_is_not_joined(begin: Begin, shell: Shell, redi
     assert list(pieces) == []
 
 
+def test_text_of_a_restarted_task_that_is_not_streamed_again_comes_whole(
+    begin: Begin, shell: Shell, redis: Redis
+) -> None:
+    hand = begin()
+    resets: list[bool] = []
+    pieces = shell.text(hand.task_id, lambda: resets.append(True))
+    hand.say("one")
+    assert next(pieces) == "one"
+    hand.vanish()
+    Hand(redis, hand.task_id).vanish()
+    Hand(redis, hand.task_id).complete("It is 42.")
+    assert list(pieces) == ["It is 42."]
+    assert resets == [True], "the second restart made nothing void that was shown"
+
+
 def test_text_of_a_task_that_fails_raises_behind_its_pieces(begin: Begin, shell: Shell) -> None:
     hand = begin()
     pieces = shell.text(hand.task_id)

@@ -102,6 +102,18 @@ def test_junk_among_what_is_due_stops_nobody(
     assert redis.llen(Queue.INTERACTIVE) == 0
 
 
+def test_a_task_of_a_kind_that_nobody_knows_ends_with_its_reason(
+    aimock: Aimock, redis: redis_library.Redis, worker_process: StartWorker
+) -> None:
+    worker = worker_process(aimock.url, **QUICK)
+    task_id = "0b6f0c1e-5d2a-4c0e-9a53-0d7f5a1b2c98"
+    record: Any = {"state": "queued", "created_at": 1, "kind": "embeddings"}
+    redis.hset(Keys().record(task_id), mapping=record)
+    redis.zadd(Keys().due, {task_id: 1})
+    assert error_of(redis, task_id)["code"] == "invalid_request"
+    assert worker.get("/healthz")[0] == 200
+
+
 def test_the_brokers_address_is_the_settings_alone(
     aimock: Aimock, redis_url: str, worker_process: StartWorker
 ) -> None:

@@ -338,3 +338,26 @@ async def test_doorbells_ring_on_a_broker_of_their_own(
     assert (await store.depths())[Queue.BATCH] == 1
     with Redis.from_url(server.url) as broker:
         assert broker.keys() == [Queue.BATCH.encode()]
+
+
+async def test_a_full_redis_makes_nobody_forget_a_task(
+    start_store: StartStore, start_valkey: StartValkey
+) -> None:
+    server = start_valkey(persistence=False)
+    store, task = await start_store(server.url), a_task()
+    await store.create(task, now_ms())
+    with Redis.from_url(server.url) as client:
+        client.config_set("maxmemory", 1)
+        with pytest.raises(OutOfMemoryError):
+            await store.look([task.id])
+
+
+async def test_one_spoilt_record_costs_no_other_lease(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store, tasks = await start_store(redis_url), [a_task() for _ in range(3)]
+    for task in tasks:
+        await store.create(task, now_ms())
+        assert isinstance(await store.claim(task.id), Claim)
+    redis.set(KEYS.record(tasks[1].id), "no hash")
+    assert await store.renew([(task.id, 1) for task in tasks]) == [tasks[1].id]

@@ -1,0 +1,30 @@
+"""Answers that nobody should send: each ends its task once, with a reason."""
+
+import redis as redis_library
+
+from api_contracts.client import Client
+from tests.parts.answers import event
+from tests.parts.following import error_of
+from tests.parts.gate import Gate, stream, whole
+
+MESSAGES = [{"role": "user", "content": "hello"}]
+
+
+def test_an_answer_too_deep_to_be_kept_is_bought_once(
+    gate: Gate, client: Client, redis: redis_library.Redis, worker: object
+) -> None:
+    deep = b"[" * 300 + b"]" * 300
+    body = b'{"choices":[{"index":0,"finish_reason":"stop","message":{"content":%b}}]}' % deep
+    gate.answer(whole(body))
+    error = error_of(redis, client.chat("m", MESSAGES).id)
+    assert (error["code"], error["retryable"]) == ("internal", False)
+    assert len(gate.requests) == 1
+
+
+def test_a_stream_without_end_is_cut(
+    gate: Gate, client: Client, redis: redis_library.Redis, worker: object
+) -> None:
+    piece = event({"choices": [{"index": 0, "delta": {"content": "x" * 1_000_000}}]})
+    gate.answer(stream(*[piece] * 70))
+    task = client.chat("m", MESSAGES, stream=True, options={"retry": {"max_attempts": 1}})
+    assert error_of(redis, task.id, within=30)["code"] == "too_large"

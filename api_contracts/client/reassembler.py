@@ -45,34 +45,36 @@ class Reassembler:
         Chunks of an attempt that a later entry has made void are left out.
         """
         events = [parse_event(entry) for entry in entries]
-        live = max((event.cursor.attempt for event in events), default=0)
+        places = [event.cursor for event in events]
+        live = max((place.attempt for place in places), default=0)
         return [
             event
-            for event in events
-            if self._advance(event) and not (isinstance(event, Chunk) and _void(event, live))
+            for event, place in zip(events, places, strict=True)
+            if self._advance(event, place)
+            if not (isinstance(event, Chunk) and place.attempt < live)
             if not isinstance(event, Stored)
         ]
 
     def hear(self, message: bytes) -> list[Event] | None:
         """Take a message of the channel; None where the log must be read to go on."""
         event = parse_event(message)
-        if self.cursor is not None and event.cursor <= self.cursor:
+        place = event.cursor
+        if self._knows(place):
             return []
-        if isinstance(event, Stored) or not self._follows(event.cursor):
+        if isinstance(event, Stored) or not self._follows(place):
             return None
-        self._advance(event)
+        self._advance(event, place)
         return [event]
+
+    def _knows(self, place: EventId) -> bool:
+        return self.cursor is not None and place <= self.cursor
 
     def _follows(self, place: EventId) -> bool:
         return self.cursor is not None and place == (self.cursor.attempt, self.cursor.seq + 1)
 
-    def _advance(self, event: Event | Stored) -> bool:
-        if self.ended or (self.cursor is not None and event.cursor <= self.cursor):
+    def _advance(self, event: Event | Stored, place: EventId) -> bool:
+        if self.ended or self._knows(place):
             return False
-        self.cursor = event.cursor
+        self.cursor = place
         self.ended = event.type in ENDINGS
         return True
-
-
-def _void(chunk: Chunk, live_attempt: int) -> bool:
-    return chunk.cursor.attempt < live_attempt

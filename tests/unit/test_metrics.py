@@ -19,6 +19,7 @@ from api_contracts.errors import ErrorCode
 from api_contracts.names import Queue, State
 from api_contracts.requests import CELERY_TASKS
 from api_contracts.results import Usage
+from tests.parts.need import need
 from worker.errors import Failure
 from worker.metrics import CONTENT_TYPE, ChunkMeter, Metrics
 from worker.retry import GiveUp, Reason, Retry
@@ -283,8 +284,8 @@ def test_counting_a_chunk_costs_less_than_the_clients_own_way() -> None:
 
 def test_promtool_finds_nothing_to_complain_of() -> None:
     promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed; Debian has it in the package prometheus")
+    need(promtool, "promtool is not installed; Debian has it in the package prometheus")
+    assert promtool is not None
     metrics = made(models=("m",), depths={Queue.BATCH: 7})
     everything_once(metrics)
     checked = subprocess.run(

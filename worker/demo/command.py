@@ -25,11 +25,14 @@ from worker.demo.play import Row, play, scenes
 from worker.demo.screen import Screen
 from worker.demo.stage import RouterPlan, Stage, plan_router, staged
 from worker.embedded import EmbeddedUnavailable
+from worker.telemetry import TASKS
 
 #: Signals that end the demonstration and all of its parts.
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Exit status of a program that a signal ended: this and the signal's number.
 _BY_SIGNAL: Final = 128
+#: Longest wait until the worker has counted the last ending, in seconds; it takes about 1 ms.
+_COUNTED_S: Final = 2.0
 #: Seconds between two looks at the parts while they are kept.
 _KEEP_S: Final = 0.5
 
@@ -88,6 +91,17 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(ending, handler)
 
 
+def _moved(stage: Stage, before: str, tasks: int) -> list[scrape.Moved]:
+    """Read what moved, once all tasks are counted: an ending is published a moment before."""
+    patience = time.monotonic() + _COUNTED_S
+    while True:
+        moved = scrape.moved(before, stage.metrics())
+        counted = sum(one.by for one in moved if one.name == TASKS.name)
+        if counted >= tasks or time.monotonic() > patience:
+            return moved
+        time.sleep(_COUNTED_S / 20)
+
+
 def _show(plan: RouterPlan, *, as_json: bool, keep: bool) -> int:
     """Play every example and tell of it; return the exit status."""
     began = time.monotonic()
@@ -99,7 +113,7 @@ def _show(plan: RouterPlan, *, as_json: bool, keep: bool) -> int:
             teller.note("two examples are left out: a rate limit and a cut need the simulator")
         before = stage.metrics()
         rows = asyncio.run(play(stage, played, teller))
-        teller.summary(rows, scrape.moved(before, stage.metrics()))
+        teller.summary(rows, _moved(stage, before, len(rows)))
         teller.note(_verdict(rows, time.monotonic() - began))
         status = 0 if all(row.as_meant for row in rows) else 1
         if status:

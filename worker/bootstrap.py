@@ -23,6 +23,7 @@ from worker.intake import Doorbell, Foreign, Refused
 from worker.leases import Leases
 from worker.metrics import CONTENT_TYPE, Metrics
 from worker.reaper import Reaper
+from worker.reception import Reception
 from worker.router import Router
 from worker.settings import Settings
 from worker.store import Store
@@ -80,15 +81,22 @@ class WorkerProcess:
     def obey(self, message: Doorbell | Foreign | Refused) -> None:
         """Obey a message on the loop; called in a thread of Celery's pool, which waits."""
         try:
-            self._engine.call(lambda: self._executor.receive(message))
+            self._engine.call(lambda: self._receive(message))
         except self._store.errors as error:
             logger.error("Redis is away (%s): a doorbell was lost", type(error).__name__)  # noqa: TRY400
+
+    async def _receive(self, message: Doorbell | Foreign | Refused) -> None:
+        doorbell = (
+            message if isinstance(message, Doorbell) else await self._reception.accept(message)
+        )
+        if doorbell is not None:
+            await self._executor.run(doorbell.task_id, doorbell.kind)
 
     def _park(self, queue: str, message: bytes, reason: str) -> None:
         """Put aside what is no message; called in Celery's consumer thread."""
         logger.error("a message on %s was parked: %s", queue, reason)
         try:
-            self._engine.call(lambda: self._executor.park(queue, message, reason), PARK_S)
+            self._engine.call(lambda: self._reception.park(queue, message, reason), PARK_S)
         except (FutureTimeoutError, *self._store.errors) as error:
             logger.error("it is lost: %s", type(error).__name__)  # noqa: TRY400
 
@@ -123,6 +131,7 @@ class WorkerProcess:
         self._executor = Executor(
             self._store, self._router, leases, self._metrics, _policy(settings)
         )
+        self._reception = Reception(self._store, self._metrics)
         self._pump = _part("pump", self._store.pump.run())
         self._running = [
             _part("heartbeat", leases.run()),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from api_contracts.client.submission import RING_AGAIN_MS
-from api_contracts.errors import ErrorCode, InvalidTask, TaskExists
+from api_contracts.errors import ErrorCode, InvalidTask
 from api_contracts.names import State
 from api_contracts.options import RetryPolicy
 from api_contracts.requests import Task
@@ -77,22 +77,13 @@ class Executor:
         #: Timers of retries, kept from the garbage collector.
         self._timers: set[asyncio.Task[None]] = set()
 
-    async def receive(self, message: intake.Doorbell | intake.Foreign | intake.Refused) -> None:
-        """Obey a message: run the task that it means, or refuse it where its producer looks."""
-        match message:
-            case intake.Doorbell(task_id, kind):
-                await self.run(task_id, kind)
-            case intake.Foreign(task, message_id):
-                await self._take(task, message_id)
-            case intake.Refused(task_id, kind, error):
-                await self._refuse(task_id, kind, error)
-
     async def run(self, task_id: str, kind: str) -> None:
         """Make the next attempt of a task, if it is ours to make."""
         claim = await self._store.claim(task_id)
         if isinstance(claim, NotClaimed):
             if claim is NotClaimed.EXPIRED:
-                self._unclaimed(State.EXPIRED, task_id, kind)
+                logs.change(State.EXPIRED, task_id=task_id, kind=kind)
+                self._metrics.ended(TaskEnd(kind, "", None, State.EXPIRED, None))
             logger.debug("doorbell of task %s dropped: %s", task_id, claim)
             return
         self._metrics.claimed(claim.queue, (claim.now - claim.due_at) / 1000)
@@ -101,48 +92,6 @@ class Executor:
             settlement = await self._attempt(job)
             if settlement is not None and await self._write(job, settlement):
                 self._after(job, settlement)
-
-    async def park(self, queue: str, message: bytes, reason: str) -> None:
-        """Put aside what is no message, as a dead letter."""
-        self._metrics.parked(queue)
-        error = Failure(ErrorCode.INVALID_REQUEST, reason).task_error(0)
-        await self._store.park(queue, message, error, int(time.time() * 1000))
-
-    async def _take(self, task: Task, message_id: str | None) -> None:
-        """Put a foreign producer's task on record, and run it.
-
-        Where its id is another task's, that task is left alone: the message's own id is then
-        the only place where the producer may look for an answer.
-        """
-        try:
-            ours = await self._store.create(task, int(time.time() * 1000))
-        except InvalidTask as error:
-            await self._refuse(task.id, task.kind, error)
-            return
-        if ours:
-            await self.run(task.id, task.kind)
-        else:
-            free_id = message_id if message_id != task.id else None
-            await self._refuse(free_id, task.kind, TaskExists(task.id))
-
-    async def _refuse(self, task_id: str | None, kind: str, error: InvalidTask) -> None:
-        if task_id is None:
-            logger.warning("invalid message dropped: it has no id that is a free UUID")
-            return
-        failure = Failure(ErrorCode.INVALID_REQUEST, str(error))
-        now = int(time.time() * 1000)
-        if not await self._store.refuse(task_id, kind, failure.task_error(0), now):
-            logger.warning("invalid message dropped: its id %s is another task's", task_id)
-            return
-        self._metrics.decided("", _no_retry(failure))
-        self._unclaimed(State.FAILED, task_id, kind, failure.code)
-
-    def _unclaimed(
-        self, state: State, task_id: str, kind: str, code: ErrorCode | None = None
-    ) -> None:
-        """Tell of the end of a task that nobody claimed."""
-        logs.change(state, task_id=task_id, kind=kind, code=code)
-        self._metrics.ended(TaskEnd(kind, "", None, state, None))
 
     async def _attempt(self, job: Job) -> Settlement | None:
         """Make the attempt and decide; a fault of our own fails the task, once and for all."""

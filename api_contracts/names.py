@@ -76,6 +76,11 @@ class Keys:
         """Sorted set: id of a dead letter → unix time in ms of its death."""
         return f"{self.prefix}:dead"
 
+    @property
+    def cancel(self) -> str:
+        """Pub/sub channel: ids of tasks that were cancelled while they ran; every worker hears."""
+        return f"{self.prefix}:cancel"
+
     def idempotency(self, tenant: str, key: str) -> str:
         """Name the string with the id of the task that first used this key of this tenant."""
         return f"{self.prefix}:idem:{tenant}:{key}"

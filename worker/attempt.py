@@ -25,7 +25,7 @@ from worker.outcome import Answered, Unanswered
 from worker.protocols.base import Answer, Call, Fold, ProtocolModule
 from worker.protocols.refusal import request_id_of
 from worker.router import Response, Router
-from worker.store import Writer
+from worker.writer import Writer
 
 #: Largest answer, whole or streamed, in bytes: Redis takes 512 MiB, a reader's patience less.
 ANSWER_LIMIT: Final = 64 * 1024 * 1024
@@ -133,9 +133,9 @@ class Attempt:
         except TimeoutError:
             if self._response is not None and self._fold.complete:
                 return self._answered(self._response, self._fold.answer())
-            return self._unanswered(timer.failure())
+            return self.unanswered(timer.failure())
         except AttemptFailed as error:
-            return self._unanswered(error.failure)
+            return self.unanswered(error.failure)
 
     async def _answer(self, response: Response, timer: Timer) -> Answer:
         if response.status not in _SUCCESS:
@@ -195,7 +195,8 @@ class Attempt:
             first_chunk_ms=self._first_chunk_ms,
         )
 
-    def _unanswered(self, failure: Failure) -> Unanswered:
+    def unanswered(self, failure: Failure) -> Unanswered:
+        """Say that the attempt has failed, with what is known of its call."""
         if self._response is not None:
             failure = replace(
                 failure,

@@ -28,11 +28,16 @@ from worker.router import Router
 from worker.settings import Settings
 from worker.store import Store
 from worker.tasks import register
+from worker.telemetry import BUFFERED, FENCED, ROUND_TRIPS, Row
+from worker.writer import Stop
 
 #: How often the queues' depths are read for the metrics, in seconds: as often as scrapes come.
 DEPTHS_S: Final = 5.0
 #: Longest wait for Redis's answer to a readiness probe, in seconds: below the probe's own.
 READY_S: Final = 0.8
+#: Pause before the channel of cancellations is listened to again, in seconds; the heartbeat finds
+#: what is missed meanwhile.
+RECONNECT_S: Final = 1.0
 #: Longest wait for a message to be put aside, in seconds: Celery takes no other meanwhile.
 PARK_S: Final = 5.0
 #: Longest wait for the loop to build or close the parts, in seconds.
@@ -51,7 +56,10 @@ class WorkerProcess:
         self._depths: Mapping[str, int] = {}
         self._consuming = False
         self._metrics = Metrics(
-            slots=settings.concurrency, models=settings.models, depths=lambda: self._depths
+            slots=settings.concurrency,
+            models=settings.models,
+            depths=lambda: self._depths,
+            readings=self._readings,
         )
         self.app = make_app(
             settings.broker_url.get_secret_value(),
@@ -127,7 +135,7 @@ class WorkerProcess:
         self._router = Router(
             settings.base_url, settings.api_key.get_secret_value(), settings.connect_s
         )
-        leases = Leases(self._store, settings.heartbeat_s)
+        leases = Leases(self._store, settings.lease_s, settings.heartbeat_s)
         self._executor = Executor(
             self._store, self._router, leases, self._metrics, _policy(settings)
         )
@@ -135,7 +143,8 @@ class WorkerProcess:
         self._pump = _part("pump", self._store.pump.run())
         self._running = [
             _part("heartbeat", leases.run()),
-            _part("reaper", Reaper(self._store).run()),
+            _part("reaper", Reaper(self._store, self._metrics).run()),
+            _part("cancellations", self._hear_cancellations(leases)),
             _part("depths", self._read_depths()),
         ]
 
@@ -145,16 +154,33 @@ class WorkerProcess:
         self._store.pump.close()
         await asyncio.gather(*self._running, self._pump, return_exceptions=True)
         await self._router.close()
-        await self._store.close()
+        await self._store.link.close()
 
     async def _read_depths(self) -> None:
         while True:
             try:
-                self._depths = await self._store.depths()
+                self._depths = await self._store.duties.depths()
             except self._store.errors:
                 # An old depth would look like a queue that stands still: better none.
                 self._depths = {}
             await asyncio.sleep(DEPTHS_S)
+
+    async def _hear_cancellations(self, leases: Leases) -> None:
+        """Stop the calls of tasks that are cancelled."""
+        while True:
+            try:
+                async for task_id in self._store.cancelled():
+                    leases.stop(Stop.GONE, task_id)
+            except self._store.errors:
+                await asyncio.sleep(RECONNECT_S)
+
+    def _readings(self) -> Mapping[Row, int]:
+        pump = self._store.pump
+        return {
+            BUFFERED: pump.buffered,
+            FENCED: self._store.fenced,
+            ROUND_TRIPS: pump.round_trips,
+        }
 
     def _serve_health(self) -> HealthServer:
         alive = {"loop": loop_answers(self._engine.loop), "parts": self._parts_run}
@@ -171,8 +197,10 @@ class WorkerProcess:
         return f"ended: {', '.join(ended)}" if ended else None
 
     def _redis_answers(self) -> str | None:
+        if trouble := self._store.pump.trouble:
+            return f"Redis takes no commands: {trouble}"
         try:
-            self._engine.call(self._store.ping, READY_S)
+            self._engine.call(self._store.link.ping, READY_S)
         except FutureTimeoutError:
             return f"Redis did not answer within {READY_S:g} s"
         except self._store.errors as error:
@@ -212,4 +240,4 @@ def _tell_end(part: asyncio.Task[None]) -> None:
 
 def _policy(settings: Settings) -> Policy:
     limits = Limits(settings.first_chunk_s, settings.gap_s, settings.total_s)
-    return Policy(limits, settings.retry, settings.include_usage)
+    return Policy(settings.lease_s, limits, settings.retry, settings.include_usage)

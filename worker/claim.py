@@ -40,6 +40,8 @@ class Claim:
     due_at: int
     now: int
     worker: str
+    #: Made for this claim alone: whoever writes must know it.
+    token: str
     queue: Queue
     kind: str
     envelope: bytes = field(repr=False)
@@ -67,6 +69,7 @@ def read_claim(task_id: str, reply: Sequence[bytes]) -> Claim | NotClaimed:
         due_at=int(fields[b"due_at"]),
         now=int(now),
         worker=fields[b"worker"].decode(),
+        token=fields[b"token"].decode(),
         queue=_queue(fields.get(b"queue", b"")),
         kind=fields.get(b"kind", b"").decode(errors="replace"),
         envelope=fields.get(b"task", b""),

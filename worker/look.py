@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from api_contracts.names import Queue
+from api_contracts.names import Queue, State
 from api_contracts.requests import CELERY_TASKS
 
 
@@ -14,6 +14,7 @@ class Word(StrEnum):
     """What is to be done for a task; the words of ``look.lua``."""
 
     GONE = "gone"
+    CANCELLED = "cancelled"
     WAIT = "wait"
     RING = "ring"
 
@@ -27,6 +28,8 @@ class Look:
     at: int = 0
     kind: str = ""
     queue: Queue = Queue.INTERACTIVE
+    #: State of a task that is rung for: what was lost tells itself from it.
+    state: State = State.QUEUED
 
 
 def read_look(task_id: str, reply: Sequence[bytes]) -> Look:
@@ -36,7 +39,10 @@ def read_look(task_id: str, reply: Sequence[bytes]) -> Look:
         return Look(task_id, Word.GONE)
     if word == b"wait":
         return Look(task_id, Word.WAIT, int(rest[0]))
-    kind, queue = (part.decode(errors="replace") for part in rest[1:])
+    if word == b"cancelled":
+        return Look(task_id, Word.CANCELLED, kind=rest[0].decode(errors="replace"))
+    kind, queue, state = (part.decode(errors="replace") for part in rest[1:])
     known = Queue.BATCH if queue == Queue.BATCH else Queue.INTERACTIVE
     # A kind that nobody knows is rung for all the same: the claim ends it with its reason.
-    return Look(task_id, Word.RING, int(rest[0]), kind if kind in CELERY_TASKS else "chat", known)
+    kind = kind if kind in CELERY_TASKS else "chat"
+    return Look(task_id, Word.RING, int(rest[0]), kind, known, State(state))

@@ -33,6 +33,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from api_contracts.errors import ErrorCode
 from api_contracts.names import Queue
 from worker.retry import GiveUp, Retry
 from worker.telemetry import (
@@ -40,14 +41,18 @@ from worker.telemetry import (
     CALLS,
     CHUNK_GAP,
     CHUNKS,
+    DEAD_LETTERS,
     FIRST_CHUNK,
     GIVE_UPS,
+    HANDED_BACK,
     IN_FLIGHT,
     KINDS,
+    LEASES_LOST,
     OTHER,
     PARKED,
     QUEUE_DEPTH,
     QUEUE_WAIT,
+    REDELIVERIES,
     RETRIES,
     SLOTS,
     TASK_SECONDS,
@@ -93,10 +98,14 @@ class _Counted(Collector):
     """Metrics whose numbers are kept elsewhere and read at a scrape."""
 
     def __init__(
-        self, meters: Mapping[str, ChunkMeter], depths: Callable[[], Mapping[str, int]]
+        self,
+        meters: Mapping[str, ChunkMeter],
+        depths: Callable[[], Mapping[str, int]],
+        readings: Callable[[], Mapping[Row, int]],
     ) -> None:
         self._meters = meters
         self._depths = depths
+        self._readings = readings
 
     def collect(self) -> Iterator[Metric]:
         chunks = CounterMetricFamily(CHUNKS.name, CHUNKS.meaning, labels=CHUNKS.labels)
@@ -110,19 +119,27 @@ class _Counted(Collector):
         for queue, waiting in self._depths().items():
             depth.add_metric([queue], waiting)
         yield from (chunks, gaps, depth)
+        for row, reading in self._readings().items():
+            family = CounterMetricFamily if row.type == "counter" else GaugeMetricFamily
+            yield family(row.name, row.meaning, reading)
 
 
 class Metrics:
     """The metrics of one process, in a registry of their own."""
 
     def __init__(
-        self, *, slots: int, models: Collection[str], depths: Callable[[], Mapping[str, int]]
+        self,
+        *,
+        slots: int,
+        models: Collection[str],
+        depths: Callable[[], Mapping[str, int]],
+        readings: Callable[[], Mapping[Row, int]],
     ) -> None:
         """Build every metric.
 
-        ``models`` are those with a label of their own. ``depths`` is asked at every scrape, in
-        the scrape's thread: it gives the queues' depths as far as they are known, at once, and
-        never raises.
+        ``models`` are those with a label of their own. ``depths`` and ``readings`` are asked at
+        every scrape, in the scrape's thread: they give the queues' depths as far as they are
+        known, and numbers that are kept elsewhere, at once, and never raise.
         """
         # They would be a third of all series, and nothing here needs them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -142,7 +159,11 @@ class Metrics:
         in_flight = self._gauge(IN_FLIGHT)
         self._streams, self._whole = in_flight.labels("stream"), in_flight.labels("whole")
         self._gauge(SLOTS).set(slots)
-        self._registry.register(_Counted(self._meters, depths))
+        self._leases_lost = self._counter(LEASES_LOST)
+        self._redeliveries = self._counter(REDELIVERIES)
+        self._handed_back = self._counter(HANDED_BACK)
+        self._dead_letters = self._counter(DEAD_LETTERS)
+        self._registry.register(_Counted(self._meters, depths, readings))
         ProcessCollector(registry=self._registry)
 
     def claimed(self, queue: Queue, waited_s: float) -> None:
@@ -167,9 +188,8 @@ class Metrics:
     def called(self, call: CallEnd) -> None:
         """Count a call that has ended, and its tokens as far as they are known."""
         vendor = _vendor(call.vendor)
-        outcome = "failed" if call.code else "completed"
         self._calls.labels(vendor, call.protocol, _status_class(call.status)).inc()
-        self._attempt_seconds.labels(vendor, outcome).observe(call.seconds)
+        self._attempt_seconds.labels(vendor, call.outcome).observe(call.seconds)
         usage, model = call.usage, self._model(call.model)
         for kind, tokens in (
             ("input", usage.input_tokens),
@@ -199,6 +219,22 @@ class Metrics:
     def parked(self, queue: str) -> None:
         """Count a message that was none; ``queue`` is one that we consume."""
         self._parked.labels(queue).inc()
+
+    def lease_lost(self) -> None:
+        """Count an attempt that had become another worker's."""
+        self._leases_lost.inc()
+
+    def redelivered(self, cause: str) -> None:
+        """Count a doorbell that the reaper rang."""
+        self._redeliveries.labels(cause).inc()
+
+    def handed_back(self) -> None:
+        """Count an attempt that was left to another worker."""
+        self._handed_back.inc()
+
+    def buried(self, code: ErrorCode) -> None:
+        """Count a dead letter."""
+        self._dead_letters.labels(code).inc()
 
     def exposition(self) -> bytes:
         """Write all metrics as a scrape wants them, in :data:`CONTENT_TYPE`."""

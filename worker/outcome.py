@@ -7,17 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from api_contracts.errors import ErrorCode
 from api_contracts.events import EVENT_LIMIT, Completed, Failed, Retrying
 from api_contracts.names import State
 from api_contracts.options import RetryPolicy
 from api_contracts.requests import Task
 from api_contracts.results import Attempt, Result, Timings, Usage
 from worker.claim import Claim
-from worker.errors import Failure
+from worker.errors import RETRYABLE, Failure
 from worker.protocols.base import Answer, ProtocolName
-from worker.retry import GiveUp, Retry, decide
+from worker.retry import GiveUp, Reason, Retry, decide
 from worker.usage import UNAVAILABLE, added
+
+#: Failures of which a task is a dead letter: another moment, another key or a payment may mend
+#: them. What the contract, a provider's refusal or a deadline ended would only end so again.
+REPLAYABLE: Final = RETRYABLE | {
+    ErrorCode.AUTHENTICATION, ErrorCode.PAYMENT_REQUIRED, ErrorCode.INTERRUPTED,
+    ErrorCode.POISON, ErrorCode.INTERNAL,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +71,25 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What to write at the end of an attempt, and when another follows, if one does."""
+    """What to write at the end of an attempt, and when another follows, if one does.
+
+    A hand-back has no event: the next ``started`` tells it.
+    """
 
     event: bytes
     state: State
     fields: Mapping[str, str | int | bytes]
     decision: Retry | GiveUp | None = None
     retry_at: int | None = None
+
+    @property
+    def dead(self) -> bool:
+        """Whether an operator may want to replay the task: what failed it may be mended."""
+        return (
+            isinstance(self.decision, GiveUp)
+            and self.decision.reason is not Reason.DEADLINE
+            and self.decision.failure.code in REPLAYABLE
+        )
 
 
 def settle(
@@ -107,6 +128,13 @@ def failed(end: End, outcome: Unanswered, decision: GiveUp) -> Settlement:
     }
     event = ending.model_dump_json(exclude_none=True).encode()
     return Settlement(event, State.FAILED, fields | _history(attempt), decision)
+
+
+def hand_back(end: End, outcome: Unanswered) -> Settlement:
+    """Leave a task to another worker, at no cost: its call did not fail."""
+    fields: dict[str, str | int | bytes] = {"due_at": end.now, "rung_at": end.now}
+    fields |= _history(_attempt(end.claim, outcome))
+    return Settlement(b"", State.QUEUED, fields, retry_at=end.now)
 
 
 def _retrying(end: End, outcome: Unanswered, retry: Retry) -> Settlement:

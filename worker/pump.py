@@ -5,9 +5,11 @@
    next batch gathers: nothing waits when idle, and under load round trips are shared. Measured
    in a prototype: 115–137 µs of CPU a chunk with one PUBLISH each, 42 µs when shared.
 3. Events of one attempt that are in the same batch become one call of ``append.lua``.
-4. A batch that a cut connection has swallowed is sent again, since every script takes what it
-   has seen already as done, and a doorbell may ring twice. After :data:`GIVE_UP_S` its callers
-   get the error.
+4. What a cut connection has swallowed, or a server in trouble has refused, is sent again until
+   Redis takes it, since every script takes what it has seen already as done, and a doorbell may
+   ring twice. So nothing that was decided is forgotten while Redis is away; who waits bounds his
+   own wait (:mod:`worker.leases`), and events have a bounded place (:data:`BUFFER_LIMIT`).
+5. After :meth:`Pump.close` it tries for :data:`CLOSE_S` more, and then tells every caller.
 
 Order is kept: what was left first is sent first.
 """
@@ -15,20 +17,31 @@ Order is kept: what was left first is sent first.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 Command = tuple[Any, ...]
 #: Sends commands as one pipeline; errors of single commands are values among the replies.
 Send = Callable[[Sequence[Command]], Awaitable[Sequence[Any]]]
+#: Names the trouble that a reply or an exception tells of, where it will pass; else None.
+Passing = Callable[[Any], str | None]
 
-#: How long a batch is tried again, in seconds: as long as a lease. Later another worker may own
-#: the attempts.
-GIVE_UP_S = 20.0
 #: Pause between tries, in seconds.
 PAUSE_S = 0.2
+#: How long a closing pump still tries, in seconds: a server that restarts is back by then.
+CLOSE_S = 5.0
 #: Largest batch in commands: keeps one reply within some milliseconds of Redis's time.
-BATCH = 500
+BATCH: Final = 500
+#: Most bytes of events that wait for Redis: 400 streams of 25 chunks of 300 bytes a second, for
+#: as long as a lease.
+BUFFER_LIMIT: Final = 64 * 1024 * 1024
+
+logger = logging.getLogger(__name__)
+
+
+class Closed(ConnectionError):
+    """The worker ends, and Redis did not take this."""
 
 
 class Pending(Protocol):
@@ -68,55 +81,99 @@ class Operation:
 class Pump:
     """Pipelines what is left with it, from one loop."""
 
-    def __init__(self, send: Send, transient: tuple[type[Exception], ...]) -> None:
-        """``transient`` are the errors of ``send`` after which a batch is sent again."""
+    def __init__(self, send: Send, passing: Passing) -> None:
+        """Take the way out; ``passing`` tells which errors are worth another try."""
         self._send = send
-        self._transient = transient
+        self._passing = passing
         self._pending: list[Pending] = []
         self._wake = asyncio.Event()
-        self._closing = False
+        self._close_at: float | None = None
+        self._ended = False
+        #: What keeps Redis from taking the batch, in words; None while all is well.
+        self.trouble: str | None = None
+        #: Bytes of events that wait; kept by those who leave them.
+        self.buffered = 0
+        #: Batches that Redis has answered.
+        self.round_trips = 0
 
     def leave(self, item: Pending) -> None:
         """Take something to be sent in the next batch."""
+        if self._ended:
+            item.replied(Closed("the worker has ended"))
+            return
         self._pending.append(item)
         self._wake.set()
 
     async def ask(self, *command: Any) -> Any:
-        """Send a command; return its reply, or raise Redis's error."""
+        """Send a command; return its reply, or raise Redis's error.
+
+        Closed where the pump has ended; it waits for a Redis that is away.
+        """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.leave(Operation(command, future))
         return await future
 
     async def run(self) -> None:
         """Pump until closed and empty."""
-        while self._pending or not self._closing:
+        while self._pending or self._close_at is None:
             if not self._pending:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
             batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
             await self._deliver(batch)
+        self._ended = True
 
     def close(self) -> None:
-        """Let :meth:`run` return once all is sent."""
-        self._closing = True
+        """Let :meth:`run` return once all is sent, or :data:`CLOSE_S` later."""
+        if self._close_at is None:
+            self._close_at = asyncio.get_running_loop().time() + CLOSE_S
         self._wake.set()
 
+    @property
+    def closing(self) -> bool:
+        """Whether the pump will end."""
+        return self._close_at is not None
+
     async def _deliver(self, batch: list[Pending]) -> None:
-        replies = await self._replies([item.command() for item in batch])
-        for item, reply in zip(batch, replies, strict=True):
-            item.replied(reply)
+        """Send a batch until each of its commands has its reply."""
+        commands = [item.command() for item in batch]
+        while True:
+            replies = await self._replies(commands)
+            for item, reply in zip(batch, replies, strict=False):
+                item.replied(reply)
+            batch, commands = batch[len(replies) :], commands[len(replies) :]
+            if not batch:
+                return
+            if self._late():
+                break
+            await asyncio.sleep(PAUSE_S)
+        for item in batch:
+            item.replied(Closed(f"Redis did not take this: {self.trouble}"))
 
     async def _replies(self, commands: list[Command]) -> Sequence[Any]:
-        """Send until Redis has answered; the error, as every command's reply, if it does not."""
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + GIVE_UP_S
-        while True:
-            try:
-                return await self._send(commands)
-            except self._transient as error:
-                if loop.time() > give_up:
-                    return [error] * len(commands)
-                await asyncio.sleep(PAUSE_S)
-            except Exception as error:  # noqa: BLE001 - every caller gets it
-                return [error] * len(commands)
+        """Send the commands; return the replies before the first that is worth another try."""
+        try:
+            replies = await self._send(commands)
+        except Exception as error:  # noqa: BLE001 - every caller gets it
+            trouble = self._passing(error)
+            self._note(trouble)
+            return [] if trouble else [error] * len(commands)
+        self.round_trips += 1
+        for place, reply in enumerate(replies):
+            if isinstance(reply, Exception) and (trouble := self._passing(reply)):
+                self._note(trouble)
+                return replies[:place]
+        self._note(None)
+        return replies
+
+    def _note(self, trouble: str | None) -> None:
+        """Keep what is wrong; log where it begins and where it is over."""
+        if trouble and not self.trouble:
+            logger.warning("Redis takes no commands (%s); they wait", trouble)
+        elif self.trouble and not trouble:
+            logger.warning("Redis takes commands again")
+        self.trouble = trouble
+
+    def _late(self) -> bool:
+        return self._close_at is not None and asyncio.get_running_loop().time() >= self._close_at

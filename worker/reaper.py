@@ -18,14 +18,23 @@ import logging
 import random
 from typing import Final
 
+from api_contracts.names import State
 from worker import logs
 from worker.look import Word
+from worker.metrics import Metrics
 from worker.store import Store
+from worker.telemetry import TaskEnd
 
 #: Longest pause between two rounds, in seconds; with the lease it makes up the 30 s.
 REAP_S: Final = 3.0
 #: Tasks taken in one round: a few ms of Redis's time.
 ROUND: Final = 200
+#: What was lost with a task that is rung for, by the task's state.
+CAUSES: Final = {
+    State.RUNNING: "worker",
+    State.QUEUED: "doorbell",
+    State.RETRYING: "timer",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +42,11 @@ logger = logging.getLogger(__name__)
 class Reaper:
     """Rings for tasks that are due and that nobody runs."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, metrics: Metrics) -> None:
         """Look after this store's tasks."""
         self._store = store
+        self._duties = store.duties
+        self._metrics = metrics
 
     async def run(self) -> None:
         """Reap until cancelled; a Redis that is away is waited for."""
@@ -52,11 +63,16 @@ class Reaper:
 
     async def round(self) -> int:
         """Look after tasks that are due, :data:`ROUND` at most; return how many."""
-        looks = await self._store.look(await self._store.take(ROUND))
+        looks = await self._duties.look(await self._duties.take(ROUND))
         by_word = {word: [look for look in looks if look.word is word] for word in Word}
-        await self._store.forget(*(look.task_id for look in by_word[Word.GONE]))
-        await self._store.watch({look.task_id: look.at for look in by_word[Word.WAIT]})
+        over = by_word[Word.GONE] + by_word[Word.CANCELLED]
+        await self._duties.forget(*(look.task_id for look in over))
+        for look in by_word[Word.CANCELLED]:
+            logs.change(State.CANCELLED, task_id=look.task_id, kind=look.kind)
+            self._metrics.ended(TaskEnd(look.kind, "", None, State.CANCELLED, None))
+        await self._duties.watch({look.task_id: look.at for look in by_word[Word.WAIT]})
         for look in by_word[Word.RING]:
             logger.info("task %s is rung for again", look.task_id)
-            await self._store.ring(look.task_id, look.kind, look.queue, look.at)
+            self._metrics.redelivered(CAUSES[look.state])
+            await self._duties.ring(look.task_id, look.kind, look.queue, look.at)
         return len(looks)

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from api_contracts.client.servers import Server
 from api_contracts.names import DEFAULT_PREFIX, Queue
 from api_contracts.options import RetryPolicy
 
@@ -70,7 +71,7 @@ def _check_base_url(url: str) -> str:
 
 
 def _check_redis_url(url: SecretStr) -> SecretStr:
-    _split_url(url.get_secret_value(), ("redis", "rediss"))
+    Server.parse(url.get_secret_value())
     return url
 
 

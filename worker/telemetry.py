@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from api_contracts.errors import ErrorCode
 from api_contracts.names import State
 from api_contracts.results import Usage
 from worker.protocols.base import ProtocolName
@@ -80,7 +79,8 @@ CALLS: Final = Row(
 )  # fmt: skip
 ATTEMPT_SECONDS: Final = Row(
     "router_worker_attempt_seconds", "histogram", ("vendor", "outcome"),
-    "From sending a call to the end of its answer, completed or failed.",
+    "From sending a call to its end: completed, failed, or stopped (cancelled, handed back or "
+    "another worker's).",
     "Under 1 s is an error or a very short answer, 5–30 s a usual one; 600 s is the time-out by "
     "default.",
     (0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600),
@@ -128,22 +128,61 @@ PARKED: Final = Row(
     "Above 0, some producer is broken or hostile: look at the dead letters.",
 )  # fmt: skip
 
+LEASES_LOST: Final = Row(
+    "router_worker_leases_lost_total", "counter", (),
+    "Attempts that were stopped because another worker had the task by then.",
+    "Each is a call paid for twice: a worker stood still for longer than a lease "
+    "(ROUTER_WORKER_LEASE_S).",
+)  # fmt: skip
+FENCED: Final = Row(
+    "router_worker_fenced_writes_total", "counter", (),
+    "Events and endings that Redis refused, since the attempt was another's or cancelled.",
+    "The fence at work: nothing of them was seen by anybody.",
+)  # fmt: skip
+REDELIVERIES: Final = Row(
+    "router_worker_redeliveries_total", "counter", ("cause",),
+    "Doorbells that the reaper rang: for a worker that died, a doorbell that was lost, or the "
+    "timer of a retry that died with its worker.",
+    "worker: look for crashes and kills; doorbell: for a broker that loses messages.",
+)  # fmt: skip
+HANDED_BACK: Final = Row(
+    "router_worker_handed_back_total", "counter", (),
+    "Attempts that a worker gave up because it was told to end.",
+    "Each is a call paid for twice: above a few per deployment, raise ROUTER_WORKER_DRAIN_S.",
+)  # fmt: skip
+DEAD_LETTERS: Final = Row(
+    "router_worker_dead_letters_total", "counter", ("code",),
+    "Tasks that failed and were kept for an operator, by error code.",
+    "Mend what failed them, then: router-worker dead replay.",
+)  # fmt: skip
+BUFFERED: Final = Row(
+    "router_worker_buffered_bytes", "gauge", (),
+    "Events that wait for Redis.",
+    "Above a few KiB, Redis is away or too slow; at 64 MiB attempts fail.",
+)  # fmt: skip
+ROUND_TRIPS: Final = Row(
+    "router_worker_redis_round_trips_total", "counter", (),
+    "Pipelines that Redis has answered.",
+    "Divided by chunks, how well round trips are shared.",
+)  # fmt: skip
+
 #: All metrics, in the order of the README's table.
 METRICS: Final = (
     TASKS, TASK_SECONDS, QUEUE_WAIT, QUEUE_DEPTH, SLOTS, IN_FLIGHT, CALLS, ATTEMPT_SECONDS,
     FIRST_CHUNK, CHUNK_GAP, CHUNKS, TOKENS, RETRIES, GIVE_UPS, PARKED,
+    LEASES_LOST, FENCED, REDELIVERIES, HANDED_BACK, DEAD_LETTERS, BUFFERED, ROUND_TRIPS,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """One call to the router, as it went. ``code`` is None where it gave an answer."""
+    """One call to the router, as it went: `stopped` where the attempt was to go on no more."""
 
     vendor: str
     model: str | None
     protocol: ProtocolName
     status: int | None
-    code: ErrorCode | None
+    outcome: Literal["completed", "failed", "stopped"]
     seconds: float
     usage: Usage
 

@@ -117,13 +117,13 @@ def usage(tokens: int) -> Usage:
 
 
 def test_only_what_moved_between_two_scrapes_is_told() -> None:
-    metrics = Metrics(slots=4, models=["m"], depths=dict)
-    call = CallEnd("openai", "m", "openai", 200, None, 0.4, usage(5))
+    metrics = Metrics(slots=4, models=["m"], depths=dict, readings=dict)
+    call = CallEnd("openai", "m", "openai", 200, "completed", 0.4, usage(5))
     metrics.called(call)
     before = metrics.exposition().decode()
     metrics.claimed(Queue.INTERACTIVE, 0.02)
     metrics.called(call)
-    metrics.called(CallEnd("x", None, "openai", 429, None, 0.4, usage(2)))
+    metrics.called(CallEnd("x", None, "openai", 429, "failed", 0.4, usage(2)))
     metrics.ended(TaskEnd("chat", "openai", "m", State.COMPLETED, 3.0))
     moved = {one.name: one for one in scrape.moved(before, metrics.exposition().decode())}
     assert {name: one.by for name, one in moved.items()} == {

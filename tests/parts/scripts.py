@@ -13,8 +13,9 @@ from uuid import uuid4
 
 import redis as redis_library
 
+from api_contracts.client.scripts import Script
 from api_contracts.client.submission import CREATE, submission
-from api_contracts.events import ENDINGS, EVENT_LIMIT, parse_event
+from api_contracts.events import ENDINGS, EVENT_LIMIT, EventId, parse_event
 from api_contracts.names import EVENT_FIELD, Keys, State
 from api_contracts.requests import Task, parse_task
 from api_contracts.results import Attempt, Result, Timings, Usage
@@ -32,6 +33,7 @@ _CLAIM, _APPEND, _SETTLE, _RENEW = (
     files("worker").joinpath(f"lua/{name}.lua").read_text()
     for name in ("claim", "append", "settle", "renew")
 )
+_CANCEL, _REPLAY, _DROP = (Script.named(name).source for name in ("cancel", "replay", "drop"))
 
 
 def a_task(text: str = "hello", **options: Any) -> Task:
@@ -90,6 +92,8 @@ class Scripts:
         """Use this client, which returns bytes."""
         self.redis: Any = redis
         self._keys = keys
+        #: By task and attempt: the token of its claim.
+        self._tokens: dict[tuple[str, int], str] = {}
 
     def create(self, task: Task) -> Any:
         commands = submission(task, self._keys, int(time.time() * 1000))
@@ -98,10 +102,18 @@ class Scripts:
     def claim(
         self, task_id: str, token: str, *, worker: str = "w", lease_ms: int = LEASE_MS
     ) -> Claim | NotClaimed:
-        return read_claim(task_id, self._run(_CLAIM, task_id, worker, token, lease_ms))
+        claim = read_claim(task_id, self._run(_CLAIM, task_id, worker, token, lease_ms))
+        if isinstance(claim, Claim):
+            self._tokens[task_id, claim.attempt] = claim.token
+        return claim
+
+    def token(self, task_id: str, attempt: int) -> str:
+        """Return the token of a claim that was made here; for any other, one that is nobody's."""
+        return self._tokens.get((task_id, attempt), "nobody's" if attempt else "")
 
     def append(self, task_id: str, attempt: int, first: int, *events: bytes) -> Any:
-        return self._run(_APPEND, task_id, attempt, first, EVENT_LIMIT, *events)
+        token = self.token(task_id, attempt)
+        return self._run(_APPEND, task_id, attempt, token, first, EVENT_LIMIT, *events)
 
     def settle(  # noqa: PLR0913 - what the script takes
         self,
@@ -114,13 +126,25 @@ class Scripts:
         forget: str = "",
         **fields: str | int | bytes,
     ) -> Any:
-        event = event or ending(task_id, event_id, state)
+        event = ending(task_id, event_id, state) if event is None else event
+        token = self.token(task_id, EventId.parse(event_id).attempt)
         pairs = [part for pair in fields.items() for part in pair]
-        return self._run(_SETTLE, task_id, event_id, event, state, ttl_s, forget, *pairs)
+        return self._run(_SETTLE, task_id, event_id, token, event, state, ttl_s, forget, *pairs)
 
     def renew(self, task_id: str, attempt: int, lease_ms: int = LEASE_MS) -> Any:
         place = self._keys.record(task_id)
-        return self.redis.execute_command("EVAL", _RENEW, 1, place, attempt, lease_ms)
+        token = self.token(task_id, attempt)
+        return self.redis.execute_command("EVAL", _RENEW, 1, place, token, lease_ms)
+
+    def cancel(self, task_id: str) -> Any:
+        return self._run(_CANCEL, task_id, self._keys.cancel)
+
+    def replay(self, task_id: str, looked_at: bytes | str = "", task: bytes = b"{}") -> Any:
+        return self._run(_REPLAY, task_id, looked_at, task)
+
+    def drop(self, task_id: str) -> Any:
+        places = (self._keys.record(task_id), self._keys.events(task_id))
+        return self.redis.execute_command("EVAL", _DROP, 2, *places)
 
     def set(self, task_id: str, **fields: str | int) -> None:
         """Put fields of a record as they would be at another time."""

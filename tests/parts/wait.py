@@ -1,5 +1,6 @@
 """Waiting for a condition, never for a time."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -24,3 +25,8 @@ def until(look: Callable[[], T], what: str, *, within: float = 10.0) -> T:
             message = f"{what}: not within {within:g} s; last seen: {seen!r}"
             raise AssertionError(message)
         time.sleep(_POLL_S)
+
+
+async def until_async(look: Callable[[], T], what: str, *, within: float = 10.0) -> T:
+    """As :func:`until`, while the event loop goes on."""
+    return await asyncio.to_thread(until, look, what, within=within)

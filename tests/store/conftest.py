@@ -28,7 +28,7 @@ async def _running(store: Store) -> AsyncIterator[None]:
     finally:
         store.pump.close()
         await pump
-        await store.close()
+        await store.link.close()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def created(scripts: Scripts) -> Task:
     """A task on record, whose doorbell was rung a minute ago."""
     task = a_task()
     scripts.create(task)
-    scripts.set(task.id, created_at=now_ms() - 60_000)
+    scripts.set(task.id, created_at=now_ms() - 60_000, due_at=now_ms() - 60_000)
     return task
 
 

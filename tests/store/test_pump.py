@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.parts.wait import until_async
 from worker import pump as pump_module
-from worker.pump import BATCH, Command, Operation, Pump
+from worker.pump import BATCH, Closed, Command, Operation, Pump
 
 
 class Gone(Exception):
@@ -23,6 +24,8 @@ class Server:
         self.answers = asyncio.Event()
         self.answers.set()
         self.errors: list[Exception] = []
+        #: Replies to the command "refused", until there are no more of them.
+        self.refusals: list[Exception] = []
 
     async def send(self, commands: Sequence[Command]) -> Sequence[Any]:
         self.batches.append(list(commands))
@@ -30,12 +33,20 @@ class Server:
         await self.answers.wait()
         if self.errors:
             raise self.errors.pop(0)
-        return [command[0] for command in commands]
+        return [
+            self.refusals.pop(0) if command[0] == "refused" and self.refusals else command[0]
+            for command in commands
+        ]
 
     @property
     def taken(self) -> list[Any]:
         """The first word of every command, in order."""
         return [command[0] for batch in self.batches for command in batch]
+
+
+def passing(error: object) -> str | None:
+    """Take one kind of error for worth another try."""
+    return "it is gone" if isinstance(error, Gone) else None
 
 
 @pytest.fixture
@@ -47,8 +58,8 @@ def server() -> Server:
 async def pump(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pump]:
     """A running pump; it has little patience."""
     monkeypatch.setattr(pump_module, "PAUSE_S", 0.01)
-    monkeypatch.setattr(pump_module, "GIVE_UP_S", 0.1)
-    pump = Pump(server.send, (Gone,))
+    monkeypatch.setattr(pump_module, "CLOSE_S", 0.1)
+    pump = Pump(server.send, passing)
     running = asyncio.create_task(pump.run())
     yield pump
     pump.close()
@@ -96,12 +107,42 @@ async def test_a_batch_that_was_cut_off_is_sent_again_before_all_others(
     assert server.taken == ["a", "b", "a", "b", "a", "b", "c"]
 
 
-async def test_a_redis_that_stays_away_is_told_to_every_caller(pump: Pump, server: Server) -> None:
+async def test_a_redis_that_stays_away_is_waited_for(pump: Pump, server: Server) -> None:
+    server.errors = [Gone("away") for _ in range(50)]
+    assert await ask_all(pump, ["a", "b"]) == ["a", "b"]
+    assert len(server.batches) == 51
+    assert pump.round_trips == 1
+
+
+async def test_what_keeps_redis_is_told_as_long_as_it_lasts(pump: Pump, server: Server) -> None:
     server.errors = [Gone("away") for _ in range(1000)]
-    replies = await ask_all(pump, ["a", "b"])
-    assert [type(reply) for reply in replies] == [Gone, Gone]
+    assert pump.trouble is None
+    asked = asyncio.create_task(pump.ask("a"))
+    assert await until_async(lambda: pump.trouble, "trouble") == "it is gone"
     server.errors.clear()
-    assert await pump.ask("c") == "c"
+    await asked
+    assert pump.trouble is None
+
+
+async def test_from_the_first_refusal_that_passes_a_batch_is_sent_again(
+    pump: Pump, server: Server
+) -> None:
+    server.refusals = [Gone(), Gone()]
+    assert await ask_all(pump, ["a", "refused", "c"]) == ["a", "refused", "c"]
+    again = ["refused", "c"]
+    assert server.taken == ["a", *again, *again, *again]
+
+
+async def test_a_pump_that_closes_tells_its_callers_in_bounded_time(
+    pump: Pump, server: Server
+) -> None:
+    server.errors = [Gone("away") for _ in range(1000)]
+    asked = asyncio.create_task(ask_all(pump, ["a", "b"]))
+    await server.asked.wait()
+    pump.close()
+    assert [type(reply) for reply in await asked] == [Closed, Closed]
+    (late,) = await ask_all(pump, ["c"])
+    assert isinstance(late, Closed), "a pump that has ended keeps nobody waiting"
 
 
 async def test_an_error_that_no_repeat_would_cure_is_told_at_once(
@@ -131,7 +172,7 @@ async def test_a_caller_that_has_gone_disturbs_nobody(pump: Pump, server: Server
 
 
 async def test_closing_sends_what_is_left(server: Server) -> None:
-    pump = Pump(server.send, (Gone,))
+    pump = Pump(server.send, passing)
     replies: list[asyncio.Future[Any]] = [asyncio.Future() for _ in range(BATCH + 1)]
     for word, reply in enumerate(replies):
         pump.leave(Operation((word,), reply))

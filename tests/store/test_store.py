@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from redis import OutOfMemoryError, Redis
 from redis.asyncio import Redis as AsyncRedis
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from api_contracts.client.submission import RING_AGAIN_MS
 from api_contracts.errors import ErrorCode, TaskError
@@ -17,10 +16,14 @@ from api_contracts.names import Queue, State
 from tests.conftest import StartValkey
 from tests.parts.cable import Cable
 from tests.parts.scripts import KEYS, Scripts, a_task, chunk, ending, endings, types
+from tests.parts.wait import until_async
 from tests.store.conftest import StartStore
 from worker import pump as pump_module
+from worker import writer as writer_module
 from worker.claim import Claim, NotClaimed
-from worker.store import Store, Writer
+from worker.pump import Closed
+from worker.store import Store
+from worker.writer import Stop, Stopped, Writer
 
 ERROR = TaskError(code=ErrorCode.INVALID_REQUEST, message="what is this?", retryable=False)
 
@@ -46,7 +49,8 @@ def say(writer: Writer, count: int = 1) -> None:
 async def end(store: Store, writer: Writer, state: State = State.COMPLETED) -> bool:
     """End the attempt behind what it has said."""
     task_id, place = writer.claim.task_id, f"{writer.attempt}-{writer.seq + 1}"
-    return await store.settle(task_id, place, ending(task_id, place, state), state, {}, 60)
+    token = writer.claim.token
+    return await store.settle(task_id, place, token, ending(task_id, place, state), state, {}, 60)
 
 
 def assert_whole(scripts: Scripts, writer: Writer, chunks: int) -> None:
@@ -62,7 +66,7 @@ async def test_events_left_together_go_in_one_call(
     writer = await begun(store)
     redis.config_resetstat()
     say(writer, 300)
-    await store.ping()
+    await store.link.ping()
     say(writer, 5)
     assert await end(store, writer)
     calls = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
@@ -79,7 +83,7 @@ async def test_writers_side_by_side_keep_their_order(
         for writer in writers:
             say(writer)
         if turn % 7 == 0:
-            await store.ping()
+            await store.link.ping()
     assert all(await asyncio.gather(*(end(store, writer) for writer in writers)))
     for writer in writers:
         assert_whole(Scripts(redis), writer, 50)
@@ -95,9 +99,9 @@ async def test_a_lost_reply_neither_loses_nor_doubles_anything(
     for _ in range(3):
         cable.lose_replies()
         say(writer, 2)
-        await store.ping()
+        await store.link.ping()
     cable.lose_replies()
-    assert await store.renew([(writer.claim.task_id, 1)]) == []
+    assert await store.renew([(writer.claim.task_id, writer.claim.token)]) == []
     cable.lose_replies()
     say(writer)
     assert await end(store, writer)
@@ -152,7 +156,7 @@ async def test_scripts_that_redis_has_forgotten_are_loaded_again(
     for _ in range(3):
         redis.script_flush()
         say(writer, 2)
-        await store.ping()
+        await store.link.ping()
     redis.script_flush()
     assert await end(store, writer)
     assert_whole(Scripts(redis), writer, 6)
@@ -178,7 +182,7 @@ async def test_a_redis_that_comes_back_gets_what_gathered(
     store = await start_store(server.url)
     writer = await begun(store)
     say(writer, 2)
-    await store.ping()
+    await store.link.ping()
     server.stop()
     say(writer, 2)
     server = await asyncio.to_thread(start_valkey, port=server.port)
@@ -188,18 +192,59 @@ async def test_a_redis_that_comes_back_gets_what_gathered(
         assert_whole(Scripts(client), writer, 6)
 
 
-async def test_a_redis_that_stays_away_is_told_to_writer_and_caller(
+async def test_a_store_that_closes_while_redis_is_away_tells_every_caller(
     start_store: StartStore, start_valkey: StartValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pump_module, "GIVE_UP_S", 0.1)
+    monkeypatch.setattr(pump_module, "CLOSE_S", 0.1)
     server = start_valkey(persistence=False)
     store = await start_store(server.url)
     writer = await begun(store)
     server.stop()
     say(writer)
-    with pytest.raises(store.errors):
-        await store.ping()
-    assert isinstance(await writer.lost, RedisConnectionError)
+    asked = asyncio.create_task(store.link.ping())
+    store.pump.close()
+    with pytest.raises(Closed):
+        await asked
+    assert (await writer.stopped).stop is Stop.STORE
+    assert store.pump.buffered == 0
+    with pytest.raises(Closed):
+        await store.link.ping()
+
+
+async def test_more_events_than_the_buffer_takes_stop_the_attempt(
+    start_store: StartStore, start_valkey: StartValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "BUFFER_LIMIT", 10_000)
+    server = start_valkey()
+    store = await start_store(server.url)
+    writer, other = await begun(store), await begun(store)
+    server.stop()
+    while not writer.stopped.done():
+        say(writer)
+    assert store.pump.buffered > 10_000
+    assert (await writer.stopped).stop is Stop.STORE
+    assert not other.stopped.done(), "it said nothing"
+    server = await asyncio.to_thread(start_valkey, port=server.port)
+    assert await end(store, writer, State.FAILED)
+    assert store.pump.buffered == 0
+
+
+async def test_a_server_that_only_reads_is_waited_for(
+    start_store: StartStore, start_valkey: StartValkey
+) -> None:
+    """A master that was demoted takes no writes until it is the master again."""
+    server = start_valkey(persistence=False)
+    store = await start_store(server.url)
+    writer = await begun(store)
+    with Redis.from_url(server.url) as admin:
+        admin.replicaof("127.0.0.1", "1")
+        say(writer, 2)
+        ended = asyncio.create_task(end(store, writer))
+        await until_async(lambda: store.pump.trouble == "ReadOnlyError", "trouble")
+        admin.replicaof("NO", "ONE")
+        assert await ended
+        assert_whole(Scripts(admin), writer, 2)
+    assert store.pump.trouble is None
 
 
 async def test_a_writer_learns_that_its_attempt_is_another_s(
@@ -210,9 +255,11 @@ async def test_a_writer_learns_that_its_attempt_is_another_s(
     Scripts(redis).set(writer.claim.task_id, lease_until=1)
     assert isinstance(await store.claim(writer.claim.task_id), Claim)
     say(writer, 3)
-    assert await writer.lost is None
+    assert await writer.stopped == Stopped(Stop.GONE)
     assert not await end(store, writer)
-    assert await store.renew([(writer.claim.task_id, 1)]) == [writer.claim.task_id]
+    assert store.fenced == 4
+    held = (writer.claim.task_id, writer.claim.token)
+    assert await store.renew([held]) == [writer.claim.task_id]
     assert types(Scripts(redis).log(writer.claim.task_id)) == ["queued", "started", "started"]
 
 
@@ -225,16 +272,17 @@ async def test_what_redis_refused_is_not_skipped_over(
     writer = await begun(store)
     with Redis.from_url(server.url) as admin:
         say(writer, 2)
-        await store.ping()
+        await store.link.ping()
         admin.config_set("maxmemory", 1)
         say(writer, 2)
-        await store.ping()
+        await store.link.ping()
         admin.config_set("maxmemory", 0)
         say(writer, 2)
         with pytest.raises(store.errors, match="lacks events before 1-7"):
             await end(store, writer)
-        error = await writer.lost
-        assert isinstance(error, OutOfMemoryError)
+        stopped = await writer.stopped
+        assert stopped.stop is Stop.STORE
+        assert "memory" in stopped.message
         assert [place for place, _ in Scripts(admin).log(writer.claim.task_id)][-1] == "1-2"
         assert await end(store, writer, State.FAILED)
 
@@ -245,8 +293,8 @@ async def test_leases_are_renewed_together_and_noted(
     store = await start_store(redis_url)
     writers = [await begun(store) for _ in range(50)]
     gone = a_task()
-    held = [(writer.claim.task_id, 1) for writer in writers]
-    assert await store.renew([*held, (gone.id, 1)]) == [gone.id]
+    held = [(writer.claim.task_id, writer.claim.token) for writer in writers]
+    assert await store.renew([*held, (gone.id, "nobody's")]) == [gone.id]
     for task_id, _ in held:
         until = float(Scripts(redis).record(task_id)[b"lease_until"])
         assert redis.zscore(KEYS.due, task_id) == until
@@ -320,11 +368,11 @@ async def test_a_doorbell_carries_the_id_and_is_looked_after(
     start_store: StartStore, redis_url: str, redis: Redis, queue: Queue
 ) -> None:
     store, task, at = await start_store(redis_url), a_task(), now_ms()
-    await store.ring(task.id, "vision", queue, at + RING_AGAIN_MS)
+    await store.duties.ring(task.id, "vision", queue, at + RING_AGAIN_MS)
     messages: Any = redis.lrange(queue, 0, -1)
     assert [doorbell(message) for message in messages] == [("router.vision", queue, [task.id])]
     assert redis.zscore(KEYS.due, task.id) == at + RING_AGAIN_MS
-    assert await store.depths() == {one: int(one is queue) for one in Queue}
+    assert await store.duties.depths() == {one: int(one is queue) for one in Queue}
 
 
 async def test_doorbells_ring_on_a_broker_of_their_own(
@@ -333,9 +381,9 @@ async def test_doorbells_ring_on_a_broker_of_their_own(
     server = start_valkey(persistence=False)
     store, task = await start_store(redis_url, server.url), a_task()
     await store.create(task, now_ms())
-    await store.ring(task.id, "chat", Queue.BATCH, now_ms())
+    await store.duties.ring(task.id, "chat", Queue.BATCH, now_ms())
     assert redis.llen(Queue.BATCH) == 0
-    assert (await store.depths())[Queue.BATCH] == 1
+    assert (await store.duties.depths())[Queue.BATCH] == 1
     with Redis.from_url(server.url) as broker:
         assert broker.keys() == [Queue.BATCH.encode()]
 
@@ -349,15 +397,18 @@ async def test_a_full_redis_makes_nobody_forget_a_task(
     with Redis.from_url(server.url) as client:
         client.config_set("maxmemory", 1)
         with pytest.raises(OutOfMemoryError):
-            await store.look([task.id])
+            await store.duties.look([task.id])
 
 
 async def test_one_spoilt_record_costs_no_other_lease(
     start_store: StartStore, redis_url: str, redis: Redis
 ) -> None:
     store, tasks = await start_store(redis_url), [a_task() for _ in range(3)]
+    held = []
     for task in tasks:
         await store.create(task, now_ms())
-        assert isinstance(await store.claim(task.id), Claim)
+        claim = await store.claim(task.id)
+        assert isinstance(claim, Claim)
+        held.append((task.id, claim.token))
     redis.set(KEYS.record(tasks[1].id), "no hash")
-    assert await store.renew([(task.id, 1) for task in tasks]) == [tasks[1].id]
+    assert await store.renew(held) == [tasks[1].id]

@@ -23,14 +23,30 @@ from tests.parts.need import need
 from worker.errors import Failure
 from worker.metrics import CONTENT_TYPE, ChunkMeter, Metrics
 from worker.retry import GiveUp, Reason, Retry
-from worker.telemetry import CHUNK_GAP, METRICS, VENDORS, CallEnd, TaskEnd
+from worker.telemetry import (
+    BUFFERED,
+    CHUNK_GAP,
+    FENCED,
+    METRICS,
+    ROUND_TRIPS,
+    VENDORS,
+    CallEnd,
+    Row,
+    TaskEnd,
+)
 
 UNKNOWN = Usage(provenance="unavailable")
 Labels = frozenset[tuple[str, str]]
 
 
-def made(models: tuple[str, ...] = (), depths: Mapping[str, int] | None = None) -> Metrics:
-    return Metrics(slots=400, models=models, depths=lambda: depths or {})
+def made(
+    models: tuple[str, ...] = (),
+    depths: Mapping[str, int] | None = None,
+    readings: Mapping[Row, int] | None = None,
+) -> Metrics:
+    return Metrics(
+        slots=400, models=models, depths=lambda: depths or {}, readings=lambda: readings or {}
+    )
 
 
 def scraped(metrics: Metrics, name: str) -> dict[Labels, float]:
@@ -49,8 +65,8 @@ def of(**labels: str) -> Labels:
 
 def call(**changes: Any) -> CallEnd:
     fields: dict[str, Any] = {
-        "vendor": "auto", "model": "m", "protocol": "openai", "status": 200, "code": None,
-        "seconds": 2.0, "usage": UNKNOWN,
+        "vendor": "auto", "model": "m", "protocol": "openai", "status": 200,
+        "outcome": "completed", "seconds": 2.0, "usage": UNKNOWN,
     }  # fmt: skip
     return CallEnd(**fields | changes)
 
@@ -69,10 +85,15 @@ def everything_once(metrics: Metrics) -> None:
     metrics.decided("auto", GiveUp(failure, Reason.DEADLINE))
     metrics.ended(TaskEnd("chat", "auto", "m", State.COMPLETED, 4.0))
     metrics.parked(Queue.BATCH)
+    metrics.lease_lost()
+    metrics.redelivered("worker")
+    metrics.handed_back()
+    metrics.buried(ErrorCode.POISON)
 
 
 def test_every_metric_of_the_table_is_there_as_the_table_says_and_no_other() -> None:
-    metrics = made(depths={Queue.BATCH: 7})
+    readings = {FENCED: 1, BUFFERED: 2, ROUND_TRIPS: 3}
+    metrics = made(depths={Queue.BATCH: 7}, readings=readings)
     everything_once(metrics)
     families = {
         family.name: family
@@ -125,7 +146,7 @@ def test_a_call_is_counted_under_its_status_class(status: int | None, status_cla
 def test_failed_and_completed_attempts_are_timed_apart() -> None:
     metrics = made()
     metrics.called(call(seconds=3.0))
-    metrics.called(call(seconds=0.5, code=ErrorCode.TRUNCATED))
+    metrics.called(call(seconds=0.5, outcome="failed"))
     assert scraped(metrics, "router_worker_attempt_seconds_sum") == {
         of(vendor="auto", outcome="completed"): 3.0,
         of(vendor="auto", outcome="failed"): 0.5,
@@ -181,7 +202,7 @@ def test_calls_in_flight_are_those_that_run_even_when_one_breaks() -> None:
 
 def test_the_depth_of_a_queue_is_asked_at_each_scrape_and_absent_while_unknown() -> None:
     depths: dict[str, int] = {}
-    metrics = Metrics(slots=1, models=(), depths=lambda: depths)
+    metrics = Metrics(slots=1, models=(), depths=lambda: depths, readings=dict)
     assert scraped(metrics, "router_worker_queue_depth") == {}
     depths["router.batch"] = 13
     assert scraped(metrics, "router_worker_queue_depth") == {of(queue="router.batch"): 13}

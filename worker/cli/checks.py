@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+from api_contracts.client import servers
 from worker.errors import Failure
 
 #: Oldest Redis that will do: XRANGE with an exclusive start came with it.
@@ -112,8 +112,7 @@ def check_router(base_url: str, answer: int | Failure, *, key_set: bool) -> Find
 
 def place(url: str) -> str:
     """Write where a Redis is, without user and password."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or 6379}"
+    return str(servers.Server.parse(url))
 
 
 def _unreachable(check: str, variable: str, url: str, server: Server) -> Finding:

@@ -34,11 +34,6 @@ EXITS: Final[dict[type[RouterWorkerError], Exit]] = {
     RouterWorkerError: Exit.FAILED,
 }
 
-_NO_ADDRESS: Final = (
-    "REDIS_URL or ROUTER_WORKER_BROKER_URL is no address of a Redis: it must read "
-    "redis://HOST:PORT/0 or rediss://…, with a percent-encoded password"
-)
-
 
 class Command(click.Command):
     """A command whose failures are told in words and by its exit status."""
@@ -76,8 +71,7 @@ async def connected() -> AsyncIterator[AsyncClient]:
     """Give a client of the Redis that the environment names."""
     try:
         client = AsyncClient()
-    except ValueError:
-        # Its words may quote a part of the password.
-        raise click.UsageError(_NO_ADDRESS) from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     async with client:
         yield client

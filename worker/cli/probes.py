@@ -16,7 +16,8 @@ from worker.errors import AttemptFailed, Failure
 from worker.protocols.base import Call
 from worker.router import Router
 from worker.settings import Settings, variable
-from worker.store import Store, connect
+from worker.store import Store
+from worker.store.link import connect
 
 #: Longest wait for the router, in seconds.
 ROUTER_S: Final = 5.0

@@ -12,7 +12,7 @@ from worker.telemetry import METRICS, Row
 #: One sample of our own exposition, whose labels are closed lists: none holds a quote.
 _SAMPLE: Final = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
-#: The label that tells most of what a counter counted.
+#: The label that tells most of what a counter counted; empty where it has none.
 _BY: Final = {
     telemetry.TASKS: "outcome",
     telemetry.CALLS: "status_class",
@@ -21,6 +21,12 @@ _BY: Final = {
     telemetry.RETRIES: "code",
     telemetry.GIVE_UPS: "reason",
     telemetry.PARKED: "queue",
+    telemetry.LEASES_LOST: "",
+    telemetry.FENCED: "",
+    telemetry.REDELIVERIES: "cause",
+    telemetry.HANDED_BACK: "",
+    telemetry.DEAD_LETTERS: "code",
+    telemetry.ROUND_TRIPS: "",
 }
 
 #: Values by name and labels.
@@ -54,7 +60,7 @@ def moved(before: str, after: str) -> list[Moved]:
 def _moved(row: Row, change: Samples) -> Moved | None:
     if row.type == "counter":
         parts = _sums(change, row.name, _BY[row])
-        text = ", ".join(f"{name} {count:.0f}" for name, count in parts.items() if count)
+        text = ", ".join(f"{name} {count:.0f}" for name, count in parts.items() if name and count)
         return Moved(row.name, int(sum(parts.values())), text)
     buckets = _sums(change, f"{row.name}_bucket", "le")
     if row.type == "gauge" or not buckets:
@@ -68,7 +74,7 @@ def _sums(change: Samples, name: str, label: str) -> dict[str, float]:
     sums: dict[str, float] = {}
     for (sample, labels), amount in change.items():
         if sample == name:
-            value = dict(labels)[label]
+            value = dict(labels).get(label, "")
             sums[value] = sums.get(value, 0) + amount
     return sums
 

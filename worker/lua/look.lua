@@ -4,7 +4,8 @@
 -- ARGV  when the oldest doorbell that waits was rung, in the interactive and in the batch queue:
 --       unix ms, 'empty' or 'unknown'; ms until the next look; ms to leave a timer to ring first
 --
--- Returns {'gone'} where nobody needs to look again; {'wait', when}; {'ring', when, kind, queue}.
+-- Returns {'gone'} where nobody needs to look again; {'cancelled', kind} once for a task that was
+-- cancelled and not counted yet; {'wait', when}; {'ring', when, kind, queue, state}.
 --
 -- Queues are first in, first out. So a doorbell is lost where its queue is empty, or where the
 -- oldest that waits was rung later; in a queue that is merely long it is not, and nobody rings.
@@ -19,7 +20,11 @@ local record = KEYS[1]
 local f = redis.call('HMGET', record,
   'state', 'created_at', 'due_at', 'lease_until', 'rung_at', 'kind', 'queue')
 local state = f[1]
-local since = ({queued = f[2], retrying = f[3], running = f[4]})[state or '']
+if state == 'cancelled' and redis.call('HDEL', record, 'uncounted') == 1 then
+  return {'cancelled', f[6] or ''}
+end
+-- A queued task that was handed back or replayed is due since then.
+local since = ({queued = f[3] or f[2], retrying = f[3], running = f[4]})[state or '']
 if not since then
   return {'gone'}
 end
@@ -28,11 +33,11 @@ since = number(since)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local again, grace = tonumber(ARGV[3]), tonumber(ARGV[4])
-if since > now then
+if since > now and state ~= 'queued' then
   return {'wait', string.format('%d', since + grace)}
 end
 
-local rung = number(f[5] or f[2])
+local rung = number(f[5] or f[3] or f[2])
 local oldest = f[7] == 'router.batch' and ARGV[2] or ARGV[1]
 -- A dead worker's task: nobody has rung since its lease ended.
 local lost = rung < since or oldest == 'empty'
@@ -44,4 +49,4 @@ if not lost then
   return {'wait', string.format('%d', now + math.max(again, now - rung))}
 end
 redis.call('HSET', record, 'rung_at', string.format('%d', now))
-return {'ring', string.format('%d', now + again), f[6] or '', f[7] or ''}
+return {'ring', string.format('%d', now + again), f[6] or '', f[7] or '', state}

@@ -1,11 +1,11 @@
 -- Prolong a lease.
 --
 -- KEYS  record
--- ARGV  attempt, lease in ms
+-- ARGV  token of the attempt's claim, lease in ms
 --
 -- Returns the new end of the lease in unix ms, or 0 where the attempt is no longer the worker's.
 
-local f = redis.call('HMGET', KEYS[1], 'attempt', 'state')
+local f = redis.call('HMGET', KEYS[1], 'token', 'state')
 if f[1] ~= ARGV[1] or f[2] ~= 'running' then
   return 0
 end

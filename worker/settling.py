@@ -1,0 +1,184 @@
+"""The end of an attempt: what was decided is written, told, and sees to what follows.
+
+When somebody must look again is written before the state, and cleaned after it: a crash in
+between leaves a task that is looked after once too often, not one that is forgotten. So it is
+with the list of dead letters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Final
+
+from api_contracts.client.submission import RING_AGAIN_MS
+from api_contracts.errors import ErrorCode
+from api_contracts.names import State
+from worker import logs
+from worker.claim import Claim
+from worker.errors import Failure
+from worker.job import Job
+from worker.metrics import Metrics
+from worker.outcome import Settlement
+from worker.retry import Retry
+from worker.store import Store, full
+from worker.store.duties import TIMER_GRACE_MS
+from worker.store.records import DEAD_TTL_S
+from worker.telemetry import TaskEnd
+
+#: How much later than due a timer rings, in seconds: clocks differ by a little within a
+#: process too, and a doorbell that comes early is dropped.
+TIMER_LATE_S: Final = 0.01
+#: Pause between two tries to write to a Redis whose memory is full, in seconds.
+FULL_PAUSE_S: Final = 0.5
+
+#: Decides what follows from a failure of the store.
+Otherwise = Callable[[Failure], Settlement]
+
+logger = logging.getLogger(__name__)
+
+
+class Settler:
+    """Writes the ends of attempts. One for all tasks of a process."""
+
+    def __init__(self, store: Store, metrics: Metrics, lease_s: float) -> None:
+        """Join the parts. For ``lease_s`` an answer is offered to a Redis that is full."""
+        self._store = store
+        self._metrics = metrics
+        self._lease_s = lease_s
+        #: Timers of retries, kept from the garbage collector.
+        self._timers: set[asyncio.Task[None]] = set()
+
+    async def settle(self, job: Job, settlement: Settlement, otherwise: Otherwise) -> None:
+        """Write what was decided, as long as the attempt is ours, and see to what follows.
+
+        Where Redis refuses it, what ``otherwise`` makes of that failure is written instead.
+        """
+        try:
+            written = await self._written(job, settlement, otherwise)
+        except self._store.errors as error:
+            logger.error("the end of %s could not be written: %s", job, type(error).__name__)  # noqa: TRY400
+            return
+        if written is None:
+            await self.give_up(job)
+            return
+        self._tell(job, written)
+        if written.state is State.QUEUED:
+            await self._ring(job.claim)
+        elif written.retry_at is not None:
+            self._set_timer(job, written.retry_at)
+
+    async def give_up(self, job: Job) -> None:
+        """Leave an attempt that is not ours any more: cancelled, or another worker's."""
+        try:
+            cancelled, uncounted = await self._store.cancellation(job.claim.task_id)
+        except self._store.errors:
+            cancelled = uncounted = False
+        if not cancelled:
+            logger.warning("%s is another's now", job)
+            self._metrics.lease_lost()
+            return
+        logs.change(State.CANCELLED, **job.named)
+        if uncounted:
+            self._metrics.ended(_task_end(job, State.CANCELLED))
+
+    async def _written(
+        self, job: Job, settlement: Settlement, otherwise: Otherwise
+    ) -> Settlement | None:
+        """Write a settlement; return what was written, or None where it is no longer ours.
+
+        To a Redis whose memory is full it is offered for a while, since an answer has cost money.
+        Then the attempt has failed, which takes less room, and is offered until Redis takes it.
+        """
+        try:
+            ours = await self._offered(job, settlement, self._lease_s)
+        except self._store.errors as error:
+            if self._store.pump.closing:
+                raise
+            logger.warning("Redis refuses the end of %s: %s", job, type(error).__name__)
+            settlement = otherwise(Failure(ErrorCode.STORE, f"Redis refused the answer: {error}"))
+            ours = await self._offered(job, settlement, math.inf)
+        return settlement if ours else None
+
+    async def _offered(self, job: Job, settlement: Settlement, patience_s: float) -> bool:
+        """Write a settlement, again and again for so long while the memory of Redis is full."""
+        loop = asyncio.get_running_loop()
+        patient_until = loop.time() + patience_s
+        while True:
+            try:
+                return await self._write(job, settlement)
+            except self._store.errors as error:
+                late = self._store.pump.closing or loop.time() > patient_until
+                if late or not full(error):
+                    raise
+            await asyncio.sleep(FULL_PAUSE_S)
+
+    async def _write(self, job: Job, settlement: Settlement) -> bool:
+        """Write a settlement; False where the attempt was no longer ours."""
+        claim, duties = job.claim, self._store.duties
+        stay_s = None if settlement.retry_at is not None else job.result_ttl_s
+        if settlement.retry_at is not None:
+            await duties.watch({claim.task_id: settlement.retry_at + TIMER_GRACE_MS})
+        if settlement.dead:
+            stay_s = max(job.result_ttl_s, DEAD_TTL_S)
+            await self._store.bury(claim.task_id, job.now_ms)
+        ours = await self._store.settle(
+            claim.task_id, job.next_event_id, claim.token, settlement.event, settlement.state,
+            settlement.fields, stay_s,
+        )  # fmt: skip
+        if ours and settlement.retry_at is None:
+            await duties.forget(claim.task_id)
+        return ours
+
+    def _tell(self, job: Job, settlement: Settlement) -> None:
+        """Log and count what was written."""
+        _log(job, settlement)
+        if settlement.decision is not None:
+            self._metrics.decided(job.vendor, settlement.decision)
+        if settlement.dead and settlement.decision is not None:
+            self._metrics.buried(settlement.decision.failure.code)
+        if settlement.state is State.QUEUED:
+            self._metrics.handed_back()
+        if settlement.state.ended:
+            self._metrics.ended(_task_end(job, settlement.state))
+
+    def _set_timer(self, job: Job, at_ms: int) -> None:
+        delay_s = (at_ms - job.now_ms) / 1000 + TIMER_LATE_S
+        timer = asyncio.ensure_future(self._ring_later(job.claim, delay_s))
+        self._timers.add(timer)
+        timer.add_done_callback(self._timers.discard)
+
+    async def _ring_later(self, claim: Claim, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        await self._ring(claim)
+
+    async def _ring(self, claim: Claim) -> None:
+        due = int(time.time() * 1000) + RING_AGAIN_MS
+        try:
+            await self._store.duties.ring(claim.task_id, claim.kind, claim.queue, due)
+        except self._store.errors as error:
+            reason = type(error).__name__
+            logger.warning("%s could not be rung (%s); the reaper will", claim.task_id, reason)
+
+
+def _task_end(job: Job, state: State) -> TaskEnd:
+    seconds = (job.now_ms - job.claim.created_at) / 1000
+    return TaskEnd(job.kind, job.vendor, job.model, state, seconds)
+
+
+def _log(job: Job, settlement: Settlement) -> None:
+    fields = job.named
+    fields["seconds"] = round(job.seconds, 3)
+    if settlement.decision is not None:
+        failure = settlement.decision.failure
+        fields["code"] = failure.code
+        fields["status"] = failure.status
+        fields["request_id"] = failure.request_id
+    if isinstance(settlement.decision, Retry):
+        fields["delay_ms"] = settlement.decision.delay_ms
+    elif settlement.decision is not None:
+        fields["reason"] = settlement.decision.reason
+    logs.change(settlement.state, **fields)

@@ -1,0 +1,98 @@
+"""Who must be looked after, and the doorbells that wake somebody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from api_contracts.client.submission import RING_AGAIN_MS, ring, rung_at
+from api_contracts.names import Queue
+from worker.look import Look, Word, read_look
+from worker.store.link import SHAS, Link
+
+#: A task that was taken is due again after this time, in ms, should its taker die.
+TAKEN_MS: Final = 10_000
+#: How long the timer of a retry may take to ring before somebody else does, in ms.
+TIMER_GRACE_MS: Final = 2_000
+
+
+class Duties:
+    """The list of tasks that go on, and the queues. Methods raise as the store's do."""
+
+    def __init__(self, link: Link) -> None:
+        """Speak through this link."""
+        self._link = link
+        self._ask = link.pump.ask
+        self._due = link.keys.due
+
+    async def watch(self, due: Mapping[str, int]) -> None:
+        """Note when somebody must look after these tasks: unix ms by id."""
+        if due:
+            pairs = [part for task_id, at in due.items() for part in (at, task_id)]
+            await self._ask("ZADD", self._due, *pairs)
+
+    async def forget(self, *task_ids: str) -> None:
+        """Note that nobody needs to look after these tasks any more."""
+        if task_ids:
+            await self._ask("ZREM", self._due, *task_ids)
+
+    async def take(self, limit: int) -> list[str]:
+        """Take tasks that are due, that many at most: nobody else gets them for now."""
+        ids = await self._ask("EVALSHA", SHAS["take"], 1, self._due, limit, TAKEN_MS)
+        return [task_id.decode(errors="replace") for task_id in ids]
+
+    async def look(self, task_ids: Sequence[str]) -> list[Look]:
+        """Say what is to be done for each of these tasks; see ``look.lua``."""
+        if not task_ids:
+            return []
+        oldest = [await self._oldest(queue) for queue in (Queue.INTERACTIVE, Queue.BATCH)]
+        replies = await asyncio.gather(
+            *(
+                self._ask(
+                    "EVALSHA", SHAS["look"], 1, self._link.keys.record(task_id), *oldest,
+                    RING_AGAIN_MS, TIMER_GRACE_MS,
+                )
+                for task_id in task_ids
+            ),
+            return_exceptions=True,
+        )  # fmt: skip
+        return [_looked(*one) for one in zip(task_ids, replies, strict=True)]
+
+    async def _oldest(self, queue: Queue) -> int | str:
+        """Tell when the oldest doorbell of a queue was rung, in unix ms."""
+        message = await self._link.broker.lindex(queue, -1)
+        return "empty" if message is None else rung_at(message) or "unknown"
+
+    async def ring(self, task_id: str, kind: str, queue: str, due: int) -> None:
+        """Ring a doorbell, and note when to look whether it was heard, in unix ms."""
+        await self.watch({task_id: due})
+        await self._link.tell_broker(*ring(task_id, kind, queue, due - RING_AGAIN_MS))
+
+    async def ring_back(self, task_id: str, kind: str) -> None:
+        """Put a doorbell that we do not obey back where it came from: it is the next to be heard.
+
+        It says when it was first rung, so that it is not taken for a later one.
+        """
+        key = self._link.keys.record(task_id)
+        queue, *moments = await self._ask("HMGET", key, "queue", "rung_at", "created_at")
+        rung = next((int(moment) for moment in moments if moment and moment.isdigit()), 0)
+        known = Queue.BATCH if queue == Queue.BATCH.encode() else Queue.INTERACTIVE
+        _, *message = ring(task_id, kind, known, rung)
+        await self._link.tell_broker("RPUSH", *message)
+
+    async def depths(self) -> dict[str, int]:
+        """Return how many doorbells wait in each queue."""
+        lengths = [await self._link.broker.llen(queue) for queue in Queue]
+        return dict(zip(Queue, lengths, strict=True))
+
+
+def _looked(task_id: str, reply: Any) -> Look:
+    """Read a look; what is no record, whatever somebody has put there, needs none."""
+    if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
+        return Look(task_id, Word.GONE)
+    if isinstance(reply, BaseException):
+        raise reply
+    return read_look(task_id, reply)

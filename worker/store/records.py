@@ -1,0 +1,186 @@
+"""Records, leases and logs: what an attempt reads and writes of its task.
+
+Every write of an attempt passes a script that first checks that the attempt is still the
+writer's (``lua/*.lua``); the rules stand there. Here they get their arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, Final
+from uuid import uuid4
+
+from redis.exceptions import RedisError, ResponseError
+
+from api_contracts.client.submission import RING_AGAIN_MS, submission
+from api_contracts.errors import TaskError
+from api_contracts.events import Failed
+from api_contracts.names import Keys, Queue, State
+from api_contracts.requests import Task
+from worker.claim import Claim, NotClaimed, read_claim
+from worker.store.duties import Duties
+from worker.store.link import SHAS, Link, full
+
+#: How long the refusal of a foreign producer's task stays, in seconds: a day, as results do.
+REFUSAL_TTL_S: Final = 86_400
+#: How long a dead letter stays, in seconds: a week, for somebody to come back from holiday.
+DEAD_TTL_S: Final = 7 * 86_400
+#: As much of a parked message as is kept, in bytes: enough to see who sent it.
+PARK_LIMIT: Final = 64 * 1024
+#: How long the channel of cancellations is listened to in one go, in seconds: then redis-py
+#: asks whether the connection lives.
+SILENCE_S: Final = 15.0
+
+
+class Store:
+    """The worker's side of the record. Every method may raise one of :attr:`errors`."""
+
+    #: What Redis raises: it refuses, or it stays away while the worker ends.
+    errors: Final = (RedisError, OSError)
+
+    def __init__(self, url: str, broker_url: str, keys: Keys, worker: str, lease_ms: int) -> None:
+        """Prepare; call from the loop that will use it."""
+        self._keys = keys
+        self._worker = worker
+        self._lease_ms = lease_ms
+        self.link = Link(url, broker_url, keys)
+        self.pump = self.link.pump
+        self.duties = Duties(self.link)
+        #: Events and endings that Redis refused, since the attempt was another's by then.
+        self.fenced = 0
+
+    async def claim(self, task_id: str) -> Claim | NotClaimed:
+        """Ask for a task; see ``claim.lua``."""
+        token = str(uuid4())
+        command = self.link.script("claim", task_id, self._worker, token, self._lease_ms)
+        return read_claim(task_id, await self.pump.ask(*command))
+
+    async def create(self, task: Task, now_ms: int) -> bool:
+        """Write the record of a foreign producer's task; False where the id is another's.
+
+        InvalidTask where it can be no record's. Its body may have 32 MiB: it is written as JSON
+        in a thread, since no stream would move meanwhile.
+        """
+        commands = await asyncio.to_thread(submission, task, self._keys, now_ms)
+        due = self.pump.ask(*commands.due)
+        made = self.pump.ask("EVALSHA", SHAS["create"], *commands.create_with_keys)
+        _, word = await asyncio.gather(due, made)
+        return bool(word != b"other")
+
+    async def refuse(self, task_id: str, kind: str, error: TaskError, now_ms: int) -> bool:
+        """Write a record that only says why a task was refused; False where the id is taken."""
+        fields = ("kind", kind, "queue", Queue.INTERACTIVE, "result_ttl", REFUSAL_TTL_S)
+        create = self.link.script("create", task_id, "", "", *fields)
+        due = self.pump.ask("ZADD", self._keys.due, "NX", now_ms + RING_AGAIN_MS, task_id)
+        _, word = await asyncio.gather(due, self.pump.ask(*create))
+        if word == b"other":
+            return False
+        text = error.model_dump_json(exclude_none=True)
+        ending = Failed(id="0-2", task_id=task_id, at=now_ms, error=error)
+        event = ending.model_dump_json(exclude_none=True).encode()
+        written: dict[str, str | int | bytes] = {"error": text, "ended_at": now_ms}
+        ours = await self.settle(task_id, "0-2", "", event, State.FAILED, written, REFUSAL_TTL_S)
+        if ours:
+            await self.duties.forget(task_id)
+        return ours
+
+    async def park(self, queue: str, message: bytes, error: TaskError, now_ms: int) -> None:
+        """Keep what was no message as a dead letter: its beginning, and why."""
+        letter = str(uuid4())
+        key = self._keys.record(letter)
+        fields = (
+            "state", State.FAILED, "kind", "message", "queue", queue, "attempt", 0,
+            "failures", 0, "created_at", now_ms, "ended_at", now_ms,
+            "error", error.model_dump_json(exclude_none=True), "message", message[:PARK_LIMIT],
+        )  # fmt: skip
+        kept = self.pump.ask("HSET", key, *fields), self.pump.ask("EXPIRE", key, DEAD_TTL_S)
+        await asyncio.gather(*kept, self.bury(letter, now_ms))
+
+    async def settle(  # noqa: PLR0913, PLR0917 - what one script writes
+        self,
+        task_id: str,
+        event_id: str,
+        token: str,
+        event: bytes,
+        state: State,
+        fields: Mapping[str, str | int | bytes],
+        ttl_s: int | None,
+    ) -> bool:
+        """End an attempt with this event; False where it is no longer ours.
+
+        ``token`` is the claim's. ``ttl_s`` is None where another attempt follows. A whole answer
+        needs its request no more.
+        """
+        pairs = [part for pair in fields.items() for part in pair]
+        forget = "request" if state is State.COMPLETED else ""
+        stay = "" if ttl_s is None else ttl_s
+        written = (event_id, token, event, state, stay, forget, *pairs)
+        reply = await self.pump.ask(*self.link.script("settle", task_id, *written))
+        self.fenced += not reply
+        return bool(reply)
+
+    async def bury(self, task_id: str, now_ms: int) -> None:
+        """Put a task among the dead letters; those whose time is over leave."""
+        dead = self._keys.dead
+        commands = (
+            ("ZADD", dead, now_ms, task_id),
+            ("ZREMRANGEBYSCORE", dead, "-inf", now_ms - DEAD_TTL_S * 1000),
+            ("EXPIRE", dead, DEAD_TTL_S),
+        )
+        await asyncio.gather(*(self.pump.ask(*command) for command in commands))
+
+    async def cancellation(self, task_id: str) -> tuple[bool, bool]:
+        """Tell whether a task was cancelled, and whether it is ours to count it."""
+        key = self._keys.record(task_id)
+        state = self.pump.ask("HGET", key, "state")
+        uncounted = self.pump.ask("HDEL", key, "uncounted")
+        word, ours = await asyncio.gather(state, uncounted)
+        return word == State.CANCELLED.encode(), bool(ours)
+
+    async def cancelled(self) -> AsyncIterator[str]:
+        """Yield the ids of tasks that are cancelled while they run, as it happens.
+
+        A signal may be lost with its connection: the heartbeat is the net under it.
+        """
+        async with self.link.redis.pubsub() as channel:
+            await channel.subscribe(self._keys.cancel)
+            while True:
+                message = await channel.get_message(
+                    ignore_subscribe_messages=True, timeout=SILENCE_S
+                )
+                if message is not None:
+                    yield message["data"].decode(errors="replace")
+
+    async def renew(self, attempts: Iterable[tuple[str, str]]) -> list[str]:
+        """Prolong the leases of these ids and tokens in one round trip.
+
+        Return the ids that are no longer ours.
+        """
+        held = list(attempts)
+        replies = await asyncio.gather(
+            *(
+                self.pump.ask(
+                    "EVALSHA", SHAS["renew"], 1, self._keys.record(task_id), token,
+                    self._lease_ms,
+                )
+                for task_id, token in held
+            ),
+            return_exceptions=True,
+        )  # fmt: skip
+        ends = {task_id: _renewed(end) for (task_id, _), end in zip(held, replies, strict=True)}
+        await self.duties.watch({task_id: end for task_id, end in ends.items() if end})
+        return [task_id for task_id, end in ends.items() if not end]
+
+    def record(self, task_id: str) -> str:
+        """Return the key of a task's record."""
+        return self._keys.record(task_id)
+
+
+def _renewed(reply: Any) -> int:
+    """Read a lease's new end; a record that Redis refuses to renew is no longer ours."""
+    if isinstance(reply, ResponseError) and not full(reply):
+        return 0
+    if isinstance(reply, BaseException):
+        raise reply
+    return int(reply)

@@ -1,0 +1,96 @@
+"""Appends one attempt's events, in order, without waiting; learns when it must stop."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from api_contracts.events import EVENT_LIMIT
+from worker.claim import Claim
+from worker.pump import BUFFER_LIMIT, Command
+from worker.store import Store
+
+#: Most events in one call of ``append.lua``: some ms of Redis's time.
+_EVENTS: Final = 500
+
+
+class Stop(StrEnum):
+    """Why an attempt is stopped before its answer is whole."""
+
+    #: The record is not ours any more: another worker has it, or somebody cancelled it.
+    GONE = "gone"
+    #: Redis refuses our events, or has been away for as long as a lease.
+    STORE = "store"
+    #: The worker ends: somebody else goes on.
+    HAND_BACK = "hand_back"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """That an attempt is to be stopped, and why in words."""
+
+    stop: Stop
+    message: str = ""
+
+
+class Writer:
+    """One attempt's way to its log. :attr:`stopped` is set once the attempt must stop."""
+
+    def __init__(self, store: Store, claim: Claim) -> None:
+        """Begin behind the ``started`` event."""
+        self.store = store
+        self.claim = claim
+        self.task_id = claim.task_id.encode()
+        self.attempt = claim.attempt
+        self.seq = 0
+        self.stopped: asyncio.Future[Stopped] = asyncio.get_running_loop().create_future()
+        self._open: _Append | None = None
+
+    def stop(self, stop: Stop, message: str = "") -> None:
+        """Stop the attempt; the first word counts."""
+        if not self.stopped.done():
+            self.stopped.set_result(Stopped(stop, message))
+
+    def append(self, event: bytes) -> None:
+        """Leave the next event; its id is ``attempt-seq`` with :attr:`seq` after this call."""
+        self.seq += 1
+        pump = self.store.pump
+        pump.buffered += len(event)
+        if pump.buffered > BUFFER_LIMIT:
+            self.stop(Stop.STORE, f"{BUFFER_LIMIT} bytes of events wait for Redis")
+        batch = self._open
+        if batch is None or batch.sent or len(batch.events) == _EVENTS:
+            batch = self._open = _Append(self, self.seq)
+            pump.leave(batch)
+        batch.events.append(event)
+
+
+class _Append:
+    """Events of one attempt on their way: one call of ``append.lua``."""
+
+    __slots__ = ("_first", "_writer", "events", "sent")
+
+    def __init__(self, writer: Writer, first: int) -> None:
+        self._writer = writer
+        self._first = first
+        self.events: list[bytes] = []
+        self.sent = False
+
+    def command(self) -> Command:
+        self.sent = True
+        claim = self._writer.claim
+        return self._writer.store.link.script(
+            "append", claim.task_id, claim.attempt, claim.token, self._first, EVENT_LIMIT,
+            *self.events,
+        )  # fmt: skip
+
+    def replied(self, reply: Any) -> None:
+        store = self._writer.store
+        store.pump.buffered -= sum(map(len, self.events))
+        if reply == 0:
+            store.fenced += len(self.events)
+            self._writer.stop(Stop.GONE)
+        elif isinstance(reply, Exception):
+            self._writer.stop(Stop.STORE, f"Redis took no more events: {reply}")

@@ -12,6 +12,7 @@ bytes, the whole attempt, and the task's own deadline.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -71,10 +72,9 @@ class Timer:
         """Begin now. A call that is not streamed has its total and its deadline alone."""
         now = asyncio.get_running_loop().time()
         self._limits = limits
-        self._total_at = now + limits.total_s
-        left_s = limits.total_s if deadline_ms is None else deadline_ms / 1000 - time.time()
-        self._end = min(self._total_at, now + left_s)
-        self._deadline_at = now + left_s if deadline_ms is not None else None
+        left_s = math.inf if deadline_ms is None else deadline_ms / 1000 - time.time()
+        self._end = now + min(limits.total_s, left_s)
+        self._deadline_first = left_s <= limits.total_s
         first_at = now + limits.first_chunk_s if stream else self._end
         self.timeout = asyncio.timeout_at(min(first_at, self._end))
         self._moved_at: float | None = None
@@ -93,14 +93,17 @@ class Timer:
             self._reason = f"the stream paused for longer than {self._limits.gap_s:g} s"
 
     def failure(self) -> Failure:
-        """Name what the timer has ended."""
-        now = asyncio.get_running_loop().time()
-        if self._deadline_at is not None and now >= self._deadline_at:
+        """Name what the timer has ended.
+
+        By the moment that it was set to, not by the clock: a loop may wake some µs early.
+        """
+        when = self.timeout.when()
+        if when is not None and when < self._end:
+            return Failure(ErrorCode.TIMEOUT, self._reason)
+        if self._deadline_first:
             return Failure(ErrorCode.DEADLINE, "the deadline passed during the call")
-        if now >= self._total_at:
-            reason = f"the call took longer than {self._limits.total_s:g} s"
-            return Failure(ErrorCode.TIMEOUT, reason)
-        return Failure(ErrorCode.TIMEOUT, self._reason)
+        reason = f"the call took longer than {self._limits.total_s:g} s"
+        return Failure(ErrorCode.TIMEOUT, reason)
 
 
 class Attempt:

@@ -16,10 +16,10 @@ PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.
 	&& echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint demo subscribers schema lock clean
+.PHONY: help install test lint demo subscribers endurance schema lock clean
 
 help: ## Show what there is to make
-	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F ': ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F ': ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 install: $(INSTALLED) ## Install router-worker into .venv, every file by its hash
 
@@ -37,6 +37,9 @@ demo: $(INSTALLED) ## See it all work on this machine; ARGS=--keep leaves it run
 
 subscribers: $(TOOLS) $(NODE) ## Follow 1,000 runs with 64 subscribers each (5 minutes)
 	SUBSCRIBER_RUNS=1000 $(BIN)/python -m pytest --timeout 1800 --durations 1 tests/client/test_subscribers.py
+
+endurance: $(TOOLS) $(NODE) ## Send 100,000 tasks through one worker, and look what stays (15 minutes)
+	ENDURANCE_TASKS=100000 $(BIN)/python -m pytest --timeout 3600 -s tests/endurance
 
 schema: $(INSTALLED) ## Write JSON Schema and AsyncAPI from the contracts
 	$(BIN)/python -m api_contracts.schema

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import redis as redis_library
-from prometheus_client.parser import text_string_to_metric_families
 
 from api_contracts.client import Client
 from api_contracts.client.submission import ring
@@ -21,8 +20,6 @@ from tests.parts.wait import until
 from tests.parts.worker import Worker
 
 Json = dict[str, Any]
-#: Samples by their labels, written ``name=value,…`` in the order of the names.
-Samples = dict[str, float]
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
@@ -54,18 +51,6 @@ def module_redis(module_url: str) -> Iterator[redis_library.Redis]:
 def module_client(module_url: str) -> Iterator[Client]:
     with Client(module_url) as client:
         yield client
-
-
-def _samples(worker: Worker, name: str) -> Samples:
-    """Scrape; return the samples of this name."""
-    status, text = worker.get("/metrics")
-    assert status == 200
-    return {
-        ",".join(f"{label}={value}" for label, value in sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == f"router_worker_{name}"
-    }
 
 
 def test_a_small_ledger_of_tasks_is_counted_to_the_last(
@@ -104,9 +89,9 @@ def test_a_small_ledger_of_tasks_is_counted_to_the_last(
     redis.lpush("router.interactive", json.dumps(message))
     error_of(redis, refused)
 
-    until(lambda: sum(_samples(own, "tasks_total").values()) == 9, "every task is counted")
+    until(lambda: sum(own.samples("tasks_total").values()) == 9, "every task is counted")
     row = "kind={},model={},outcome={},vendor={}".format
-    assert _samples(own, "tasks_total") == {
+    assert own.samples("tasks_total") == {
         row("chat", "gpt-4o", "completed", "openai"): 2,
         row("chat", "gpt-4o", "completed", "anthropic"): 1,
         row("chat", "other", "completed", "auto"): 1,
@@ -116,7 +101,7 @@ def test_a_small_ledger_of_tasks_is_counted_to_the_last(
         row("chat", "other", "expired", "other"): 1,
     }
     call = "protocol=openai,status_class={},vendor={}".format
-    assert _samples(own, "calls_total") == {
+    assert own.samples("calls_total") == {
         call("2xx", "openai"): 2,
         call("2xx", "anthropic"): 1,
         call("5xx", "auto"): 1,
@@ -125,22 +110,22 @@ def test_a_small_ledger_of_tasks_is_counted_to_the_last(
         call("429", "auto"): 2,
         call("none", "auto"): 2,
     }
-    assert _samples(own, "retries_total") == {
+    assert own.samples("retries_total") == {
         "code=overloaded,vendor=auto": 1,
         "code=rate_limited,vendor=auto": 1,
         "code=connection,vendor=auto": 1,
     }
-    assert _samples(own, "give_ups_total") == {
+    assert own.samples("give_ups_total") == {
         "code=rejected,reason=not_retryable,vendor=other": 1,
         "code=rate_limited,reason=attempts_exhausted,vendor=auto": 1,
         "code=connection,reason=attempts_exhausted,vendor=auto": 1,
         "code=invalid_request,reason=not_retryable,vendor=other": 1,
     }
-    assert _samples(own, "chunks_total") == {"vendor=anthropic": 4}
-    assert _samples(own, "first_chunk_seconds_count") == {"vendor=anthropic": 1}
-    assert _samples(own, "chunk_gap_seconds_count") == {"vendor=anthropic": 3}
+    assert own.samples("chunks_total") == {"vendor=anthropic": 4}
+    assert own.samples("first_chunk_seconds_count") == {"vendor=anthropic": 1}
+    assert own.samples("chunk_gap_seconds_count") == {"vendor=anthropic": 3}
     token = "model={},provenance=reported,type={},vendor={}".format
-    tokens = _samples(own, "tokens_total")
+    tokens = own.samples("tokens_total")
     assert {key: value for key, value in tokens.items() if "reported" in key} == {
         token("gpt-4o", "input", "openai"): 20,
         token("gpt-4o", "output", "openai"): 8,
@@ -150,10 +135,10 @@ def test_a_small_ledger_of_tasks_is_counted_to_the_last(
         token("other", "cached", "auto"): 3,
     }
     # One claim an attempt; what is expired or refused is never claimed.
-    assert _samples(own, "queue_wait_seconds_count") == {"queue=router.interactive": 10}
-    assert _samples(own, "task_seconds_count")["kind=chat,outcome=completed"] == 4
-    assert _samples(own, "slots") == {"": 7}
-    assert _samples(own, "calls_in_flight") == {"mode=stream": 0, "mode=whole": 0}
+    assert own.samples("queue_wait_seconds_count") == {"queue=router.interactive": 10}
+    assert own.samples("task_seconds_count")["kind=chat,outcome=completed"] == 4
+    assert own.samples("slots") == {"": 7}
+    assert own.samples("calls_in_flight") == {"mode=stream": 0, "mode=whole": 0}
 
 
 def test_a_call_is_in_flight_while_it_runs(
@@ -168,11 +153,11 @@ def test_a_call_is_in_flight_while_it_runs(
         client.chat("m", MESSAGES, options=options).id,
     ]
     both = {"mode=stream": 1.0, "mode=whole": 1.0}
-    until(lambda: _samples(own, "calls_in_flight") == both, "both calls run")
+    until(lambda: own.samples("calls_in_flight") == both, "both calls run")
     for task in tasks:
         assert error_of(redis, task)["code"] == "deadline"
     neither = {"mode=stream": 0.0, "mode=whole": 0.0}
-    until(lambda: _samples(own, "calls_in_flight") == neither, "neither call runs")
+    until(lambda: own.samples("calls_in_flight") == neither, "neither call runs")
 
 
 def test_a_worker_that_works_is_healthy_and_ready(own: Worker) -> None:

@@ -91,6 +91,53 @@ def test_a_lost_doorbell_is_rung_again(
     assert result_of(redis, task.id).attempts[0].attempt == 1
 
 
+def test_a_retry_whose_timer_died_with_its_worker_is_made_by_another(
+    aimock: Aimock, redis: redis_library.Redis, redis_url: str, worker_process: StartWorker
+) -> None:
+    error = {"error": {"message": "busy"}, "status": 503}
+    aimock.serve({"match": {"userMessage": "tell"}, "response": error, "retryAfter": 3})
+    first = worker_process(aimock.url, **QUICK)
+    with Client(redis_url) as client:
+        task = client.chat("m", QUESTION).id
+        until(lambda: client.status(task).state == "retrying", "the first call has failed")
+        first.kill()
+        serve(aimock, 0)
+        second = worker_process(aimock.url, **QUICK)
+        assert len(result_of(redis, task, within=20).attempts) == 2
+    assert second.samples("redeliveries_total") == {"cause=timer": 1.0}
+
+
+def test_a_live_task_is_left_alone_for_many_leases(
+    aimock: Aimock, redis: redis_library.Redis, redis_url: str, worker_process: StartWorker
+) -> None:
+    serve(aimock, 500)
+    workers = [worker_process(aimock.url, **QUICK) for _ in range(2)]
+    with Client(redis_url) as client:
+        task = client.chat("m", QUESTION, stream=True).id
+        # 22 chunks of half a second: five leases of 2 s.
+        result = result_of(redis, task, within=60)
+    assert result.timings.total_ms > 4 * 2_000
+    assert len(result.attempts) == len(aimock.journal()) == 1
+    assert [worker.samples("redeliveries_total") for worker in workers] == [{}, {}]
+
+
+def test_a_queue_that_is_merely_long_is_rung_for_by_nobody(
+    aimock: Aimock, redis: redis_library.Redis, redis_url: str, worker_process: StartWorker
+) -> None:
+    serve(aimock, 200)
+    length = 300
+    with Client(redis_url) as client:
+        for _ in range(length):
+            client.chat("m", QUESTION)
+    for task_id in redis.zrange(Keys().due, 0, -1):
+        # All were to be looked at long ago, as after an hour in the queue.
+        redis.zadd(Keys().due, {task_id: 1})
+    worker = worker_process(aimock.url, ROUTER_WORKER_CONCURRENCY="1", **QUICK)
+    until(lambda: not redis.zcount(Keys().due, "-inf", 2), "the reaper has looked at all")
+    assert worker.samples("redeliveries_total") == {}
+    assert 0 < redis.llen(Queue.INTERACTIVE) < length
+
+
 @pytest.mark.parametrize("junk", ["no id", "0b6f0c1e-5d2a-4c0e-9a53-0d7f5a1b2c99"])
 def test_junk_among_what_is_due_stops_nobody(
     aimock: Aimock, redis: redis_library.Redis, worker_process: StartWorker, junk: str

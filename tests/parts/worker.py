@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from tests.parts.program import ROOT, Program, without_settings
 from tests.parts.web import free_port, get
 
@@ -40,6 +42,20 @@ class Worker:
     def get(self, path: str) -> tuple[int, str]:
         """GET a path of its health and metrics server: status and body."""
         return get(self.url + path)
+
+    def samples(self, name: str) -> dict[str, float]:
+        """Scrape; return a metric's samples by their labels, as ``name=value,…``.
+
+        ``name`` leaves out what the names of all our metrics begin with.
+        """
+        return {
+            ",".join(f"{label}={value}" for label, value in sorted(sample.labels.items())): (
+                sample.value
+            )
+            for family in text_string_to_metric_families(self.get("/metrics")[1])
+            for sample in family.samples
+            if sample.name == f"router_worker_{name}"
+        }
 
     @property
     def output(self) -> str:

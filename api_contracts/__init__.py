@@ -11,6 +11,7 @@ from api_contracts.errors import (
     ErrorCode,
     IdempotencyConflict,
     InvalidTask,
+    NotDead,
     ResultTimeout,
     RouterWorkerError,
     StoreUnavailable,
@@ -53,7 +54,7 @@ from api_contracts.requests import (
     new_id,
     parse_task,
 )
-from api_contracts.results import Attempt, Result, Status, Timings, Usage
+from api_contracts.results import Attempt, DeadLetter, Result, Status, Timings, Usage
 
 __all__ = [
     "BODY_LIMIT",
@@ -71,6 +72,7 @@ __all__ = [
     "Chunk",
     "Completed",
     "CursorExpired",
+    "DeadLetter",
     "Ending",
     "ErrorCode",
     "Event",
@@ -81,6 +83,7 @@ __all__ = [
     "InvalidTask",
     "Keys",
     "NativeTask",
+    "NotDead",
     "Options",
     "Queue",
     "Queued",

@@ -12,6 +12,7 @@ Exceptions of the client library::
       StoreUnavailable       (ConnectionError)
       ResultTimeout          (TimeoutError)
       StreamReset
+      NotDead                                no dead letter that can be replayed or dropped
       TaskEnded                              asked for a result, got another ending
         TaskFailed
         TaskCancelled
@@ -206,6 +207,10 @@ class ResultTimeout(RouterWorkerError, TimeoutError):
 
 class StreamReset(RouterWorkerError):
     """The text shown so far is void: the task was restarted. Iterate events to follow it."""
+
+
+class NotDead(RouterWorkerError):
+    """The task is no dead letter, or none that can be replayed; the message says what it is."""
 
 
 class TaskEnded(RouterWorkerError):

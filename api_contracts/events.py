@@ -53,7 +53,7 @@ class _Event(BaseModel):
 
 
 class Queued(_Event):
-    """The task is on record; always ``0-1``."""
+    """The task is on record, first at ``0-1``; or it was replayed, behind its old ending."""
 
     type: Literal["queued"] = "queued"
 

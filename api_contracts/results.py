@@ -79,9 +79,29 @@ class Status(_Read):
     state: State
     attempt: Count = Field(description="Number of the last claim; 0 before the first.")
     failures: Count = Field(description="Failed calls, which count against the retry policy.")
+    replays: Count = Field(default=0, description="How often it was queued again after failing.")
     created_at: int
     claimed_at: int | None = None
     due_at: int | None = Field(default=None, description="When the next attempt is due.")
     ended_at: int | None = None
     worker: str | None = None
     error: TaskError | None = None
+
+
+class DeadLetter(_Read):
+    """A task that failed where an operator may want to replay it, or a message that was none.
+
+    Anybody may have written it: what cannot be read counts as not said. Its body is not here.
+    """
+
+    id: str
+    kind: str = Field(description="`chat`, `vision`, `native`; `message` for what was no task.")
+    queue: str = Field(description="The Celery queue that it came from.")
+    error: TaskError | None
+    attempt: Count = Field(description="Number of the last claim; 0 before the first.")
+    deaths: Count = Field(description="Workers that died while they ran it.")
+    replays: Count = Field(description="How often it was queued again after failing.")
+    created_at: int = Field(description="Unix time in milliseconds.")
+    ended_at: int = Field(description="When it died, unix time in milliseconds.")
+    attempts: tuple[Attempt, ...] = Field(description="Every call that was made for it.")
+    size: Count = Field(description="Bytes kept of its request, or of the message.")

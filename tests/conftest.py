@@ -19,6 +19,7 @@ from tests.parts.aimock import Aimock
 from tests.parts.backends import RedisBackend
 from tests.parts.llmock import Llmock
 from tests.parts.need import need
+from tests.parts.sentinels import Sentinels
 from tests.parts.worker import API_KEY, Worker
 from worker import embedded
 
@@ -84,6 +85,18 @@ def start_valkey(tmp_path: Path) -> Iterator[StartValkey]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
+    """A master, its replica and three sentinels, for this test alone: 5 s until they stand."""
+    try:
+        sentinels = Sentinels(tmp_path)
+    except embedded.EmbeddedUnavailable as error:
+        need(condition=False, reason=str(error))
+        raise
+    yield sentinels
+    sentinels.stop()
 
 
 @pytest.fixture

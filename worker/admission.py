@@ -2,7 +2,8 @@
 
 kombu trusts what it pops. Of 28 messages that no Celery producer sends, 13 ended a worker of
 Celery 5.7 and each next one after it, and one without an id made it reconnect without end. So
-every message is read here first, and what is none for a task of ours is parked.
+every message is read here first, and what is none for a task of ours is turned away: answered
+where its producer looks, as far as it says where that is.
 """
 
 from __future__ import annotations
@@ -10,14 +11,20 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
+from dataclasses import dataclass
 from typing import Any, Final
 
 from api_contracts.names import CeleryTask
-from api_contracts.requests import BODY_LIMIT
+from api_contracts.requests import BODY_LIMIT, CELERY_TASKS
+from worker.intake import Doorbell, Foreign, is_task_id, read_message
 
 #: Largest message, in bytes: the largest body in base64 is two thirds of it, so that a body that
 #: is somewhat too large is still answered where its producer looks. Longer ones are not read.
 MESSAGE_LIMIT: Final = 2 * BODY_LIMIT
+#: Most that is read beside the body of a message that is too large, in bytes; Celery's own
+#: producers write about 1 KiB.
+HEAD_LIMIT: Final = 64 * 1024
 #: Headers that make Celery wait for, drop or unpack a message, and what to say instead.
 _REFUSED_HEADERS: Final = {
     "eta": "let the producer wait",
@@ -26,24 +33,49 @@ _REFUSED_HEADERS: Final = {
 }
 #: Longest id of a message, in characters.
 _ID_LIMIT: Final = 255
+_KINDS: Final = {str(name): kind for kind, name in CELERY_TASKS.items()}
+_BODY: Final = re.compile(rb'"body"\s*:\s*"[A-Za-z0-9+/=]*"')
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a producer looks for an answer: the task's id, or else the message's own."""
+
+    task_id: str
+    kind: str
 
 
 class NotAMessage(ValueError):
     """A message that is none of ours; the text says why, and never quotes it."""
 
+    #: Where to say so; None where the message does not tell.
+    place: Place | None = None
+
 
 def admit(item: bytes) -> dict[str, Any]:
-    """Read a message as kombu keeps it on Redis; NotAMessage where it is to be parked."""
-    if len(item) > MESSAGE_LIMIT:
-        raise NotAMessage(f"has {len(item)} bytes; at most {MESSAGE_LIMIT} are taken")
-    message = _mapping(_loaded(item, "message"), "message")
+    """Read a message as kombu keeps it on Redis; NotAMessage where it is to be turned away."""
+    message: dict[str, Any] = {}
+    try:
+        if len(item) > MESSAGE_LIMIT:
+            message = _head(item)
+            raise NotAMessage(f"has {len(item)} bytes; at most {MESSAGE_LIMIT} are taken")  # noqa: TRY301
+        message = _mapping(_loaded(item, "message"), "message")
+        _check(message)
+    except NotAMessage as error:
+        error.place = _place(message)
+        raise
+    return message
+
+
+def _check(message: dict[str, Any]) -> None:
     for name, value in (("content-type", "application/json"), ("content-encoding", "utf-8")):
         if message.get(name) != value:
             raise NotAMessage(f"its {name} is not {value}")
     _check_headers(_mapping(message.get("headers"), "headers"))
     _check_properties(_mapping(message.get("properties"), "properties"))
-    _check_body(message.get("body"))
-    return message
+    embedded = _parts(message.get("body"))[2]
+    if embedded and any(embedded.values()):
+        raise NotAMessage("it asks for a chain or a callback; read the task's channel instead")
 
 
 def _check_headers(headers: dict[str, Any]) -> None:
@@ -66,8 +98,8 @@ def _check_properties(properties: dict[str, Any]) -> None:
         raise NotAMessage("its property delivery_info lacks exchange or routing_key")
 
 
-def _check_body(body: object) -> None:
-    """Check that the body is ``[arguments, keywords, embedded]``, as protocol 2 has it."""
+def _parts(body: object) -> list[Any]:
+    """Read a body: ``[arguments, keywords, embedded]``, as protocol 2 has it."""
     try:
         text = base64.b64decode(body, validate=True) if isinstance(body, str) else b""
     except (binascii.Error, ValueError):
@@ -78,8 +110,31 @@ def _check_body(body: object) -> None:
         and [type(part) for part in parts] in ([list, dict, dict], [list, dict, type(None)])
     ):
         raise NotAMessage("its body is not a list of arguments, keywords and the embedded")
-    if parts[2] and any(parts[2].values()):
-        raise NotAMessage("it asks for a chain or a callback; read the task's channel instead")
+    return parts
+
+
+def _place(message: dict[str, Any]) -> Place | None:
+    """Tell where the producer of a message looks; None for a doorbell, which has a record."""
+    headers = message.get("headers")
+    name, message_id = map((headers if isinstance(headers, dict) else {}).get, ("task", "id"))
+    kind = _KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        return None
+    try:
+        arguments, keywords, _ = _parts(message.get("body"))
+    except NotAMessage:
+        return Place(str(message_id), kind) if is_task_id(message_id) else None
+    said = read_message(kind, tuple(arguments), keywords, message_id)
+    if isinstance(said, Doorbell):
+        return None
+    task_id = said.task.id if isinstance(said, Foreign) else said.task_id
+    return Place(task_id, kind) if task_id else None
+
+
+def _head(item: bytes) -> dict[str, Any]:
+    """Read what stands beside the body of a message that is too large, if that is not too much."""
+    rest = _BODY.sub(b'"body":""', item, 1)
+    return _mapping(_loaded(rest, "message"), "message") if len(rest) <= HEAD_LIMIT else {}
 
 
 def _loaded(text: bytes, what: str) -> Any:

@@ -1,4 +1,4 @@
-"""The Celery app. Each setting has its reason; the experiments behind them are in the README.
+"""The Celery app and its worker. Each setting has its reason; the README has the experiments.
 
 A message is a doorbell: it carries a task's id, may be lost, doubled or late, and is acknowledged
 at once. What Celery offers beyond delivering it (retries, results, time limits, events) is off.
@@ -6,20 +6,66 @@ at once. What Celery offers beyond delivering it (retries, results, time limits,
 
 from __future__ import annotations
 
-from typing import Any
+import signal
+from collections.abc import Callable
+from typing import Any, Final
 
 from celery import Celery
+from celery.app.amqp import AMQP
+from celery.apps.worker import Worker as CeleryWorker
+from celery.utils.threads import bound_open_broker_sockets  # type: ignore[attr-defined]
+from celery.worker import WorkController, state
 from kombu import Connection
 from kombu import Queue as KombuQueue
 
+from api_contracts.client.servers import kombu_address
 from api_contracts.names import Queue
-from worker.transport import Park, guarded_transport
+from worker.transport import Door, guarded_transport
+
+#: Called at each signal that asks the worker to leave; with True where it is to leave at once.
+#: It runs in the main thread, between any two steps of it.
+Leave = Callable[[bool], None]
 
 #: Longest wait for the broker's answer, in seconds.
 BROKER_TIMEOUT_S = 5.0
-#: kombu restores messages that nobody acknowledged after this time, in seconds. Ours are
-#: acknowledged at once, so it must only never come too early.
-VISIBILITY_TIMEOUT_S = 24 * 3600
+#: The same once the worker leaves: what it might hear is nothing that it needs.
+LEAVE_TIMEOUT_S = 2.0
+#: Pauses between two tries to reach the broker, in seconds: the first, by how much each is longer
+#: than the one before, and the longest. kombu's own, 30, would be all the time that a worker has
+#: to come back.
+RECONNECT_S = {"interval_start": 0.5, "interval_step": 1.0, "interval_max": 5.0}
+#: A message that was taken and not acknowledged for so long comes again, in seconds. A doorbell
+#: is acknowledged at once, a foreign task as soon as it is on record: whoever takes longer has
+#: died, or waits for Redis. Coming twice is harmless, since the claim decides.
+VISIBILITY_TIMEOUT_S = 60
+#: How often each worker looks for such messages, in seconds.
+RESTORE_S = 10
+#: A worker that dies while it looks keeps the others from looking for so long, in seconds.
+RESTORE_LOCK_S = 30
+#: Keys of what is unacknowledged. Our own: with kombu's, the messages of another Celery app in
+#: the same database would come again after our time, not theirs.
+UNACKED: Final = "router.unacked"
+
+#: What ends a worker: an orchestrator, a terminal, a terminal that closes; and one that cannot
+#: wait. Windows has two of them.
+_LEAVE: Final = ("SIGTERM", "SIGINT", "SIGHUP")
+_LEAVE_AT_ONCE: Final = ("SIGQUIT",)
+
+
+class BrokerConnection(Connection):
+    """A connection that is never long between two tries."""
+
+    def ensure_connection(  # type: ignore[override]  # its own, whatever they are
+        self, *arguments: Any, **options: Any
+    ) -> Connection:
+        """Connect, however long that takes."""
+        return super().ensure_connection(*arguments, **RECONNECT_S | options)
+
+
+class Amqp(AMQP):
+    """Celery's own, with those connections."""
+
+    Connection = BrokerConnection
 
 
 class App(Celery):
@@ -28,7 +74,8 @@ class App(Celery):
     ``CELERY_BROKER_URL`` and its kin, set for another program, would win over it.
     """
 
-    #: URL of the broker.
+    amqp_cls = f"{__name__}:Amqp"
+    #: URL of the broker, as kombu takes it.
     own_broker: str
 
     def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:
@@ -40,10 +87,52 @@ class App(Celery):
         return super().connection_for_write(url or self.own_broker, **options)
 
 
-def make_app(broker_url: str, queues: tuple[Queue, ...], concurrency: int, park: Park) -> Celery:
-    """Make the app of one worker process; ``park`` takes what is no message."""
-    app = App("router-worker", broker=broker_url, set_as_current=False)
-    app.own_broker = broker_url
+class Worker(CeleryWorker):
+    """Celery's worker, which leaves at our word.
+
+    With Celery's own handlers and the threads pool, a second SIGTERM does nothing, and a second
+    SIGINT and a SIGQUIT end in NotImplementedError; a SIGHUP would start another program.
+    """
+
+    leave: Leave
+    consumer: Any
+
+    def install_platform_tweaks(self, worker: WorkController) -> None:
+        """Answer the signals that end a process."""
+        super().install_platform_tweaks(worker)
+        for name in (*_LEAVE, *_LEAVE_AT_ONCE):
+            if hasattr(signal, name):
+                signal.signal(signal.Signals[name], self._on_signal)
+
+    def _on_signal(self, number: int, _: object) -> None:
+        # Celery's consumer looks at this in each of its rounds, a second apart at most.
+        state.should_stop = 0  # type: ignore[assignment]
+        bound_open_broker_sockets(self.consumer.connection, LEAVE_TIMEOUT_S)
+        self.leave(signal.Signals(number).name in _LEAVE_AT_ONCE)
+
+
+def make_worker(app: Celery, hostname: str, leave: Leave) -> WorkController:
+    """Make the worker of this app."""
+    worker = Worker(
+        app=app,
+        hostname=hostname,
+        pool="threads",
+        concurrency=app.conf.worker_concurrency,
+        queues=[queue.name for queue in app.conf.task_queues],
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.leave = leave
+    return worker
+
+
+def make_app(broker_url: str, queues: tuple[Queue, ...], concurrency: int, door: Door) -> Celery:
+    """Make the app of one worker process, whose messages pass the door."""
+    url, address = kombu_address(broker_url)
+    app = App("router-worker", broker=url, set_as_current=False)
+    app.own_broker = url
     app.conf.update(
         task_queues=[_queue(name) for name in queues],
         task_default_queue=Queue.INTERACTIVE,
@@ -52,7 +141,8 @@ def make_app(broker_url: str, queues: tuple[Queue, ...], concurrency: int, park:
         # The stock threads pool: a task's thread only waits for the loop.
         worker_pool="threads",
         worker_concurrency=concurrency,
-        # Late acks run every task twice when a connection to Redis is cut (kombu requeues).
+        # Late acks run every task twice when a connection to Redis is cut (kombu requeues). The
+        # tasks acknowledge by themselves (worker/tasks.py).
         task_acks_late=False,
         # No message waits in a worker while another has room.
         worker_prefetch_multiplier=1,
@@ -67,9 +157,11 @@ def make_app(broker_url: str, queues: tuple[Queue, ...], concurrency: int, park:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
-        broker_transport_options=_transport_options(),
+        # A Redis that refuses (demoted, its disk full) ends the worker otherwise.
+        broker_channel_error_retry=True,
+        broker_transport_options=_transport_options() | address,
         # What is no message for us never reaches kombu.
-        broker_transport=guarded_transport(park),
+        broker_transport=guarded_transport(door, url),
         # JSON alone: a pickle is code.
         accept_content=["json"],
         task_serializer="json",
@@ -91,4 +183,10 @@ def _transport_options() -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 10,
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "unacked_restore_interval": RESTORE_S,
+        "unacked_restore_throttle": 1,
+        "unacked_key": UNACKED,
+        "unacked_index_key": f"{UNACKED}_index",
+        "unacked_mutex_key": f"{UNACKED}_mutex",
+        "unacked_mutex_expire": RESTORE_LOCK_S,
     }

@@ -10,16 +10,13 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Final
 
-from celery import signals
-
 from api_contracts.names import Keys
 from worker import logs
-from worker.app import make_app
 from worker.attempt import Limits
+from worker.consumer import Consumer
 from worker.engine import Engine
 from worker.executor import Executor, Policy
 from worker.health import HealthServer, loop_answers
-from worker.intake import Doorbell, Foreign, Refused
 from worker.leases import Leases
 from worker.metrics import CONTENT_TYPE, Metrics
 from worker.reaper import Reaper
@@ -27,9 +24,7 @@ from worker.reception import Reception
 from worker.router import Router
 from worker.settings import Settings
 from worker.store import Store
-from worker.tasks import register
 from worker.telemetry import BUFFERED, FENCED, ROUND_TRIPS, Row
-from worker.writer import Stop
 
 #: How often the queues' depths are read for the metrics, in seconds: as often as scrapes come.
 DEPTHS_S: Final = 5.0
@@ -38,8 +33,6 @@ READY_S: Final = 0.8
 #: Pause before the channel of cancellations is listened to again, in seconds; the heartbeat finds
 #: what is missed meanwhile.
 RECONNECT_S: Final = 1.0
-#: Longest wait for a message to be put aside, in seconds: Celery takes no other meanwhile.
-PARK_S: Final = 5.0
 #: Longest wait for the loop to build or close the parts, in seconds.
 OPEN_S: Final = 30.0
 
@@ -54,73 +47,25 @@ class WorkerProcess:
         self._settings = settings
         self._engine = Engine()
         self._depths: Mapping[str, int] = {}
-        self._consuming = False
         self._metrics = Metrics(
             slots=settings.concurrency,
             models=settings.models,
             depths=lambda: self._depths,
             readings=self._readings,
         )
-        self.app = make_app(
-            settings.broker_url.get_secret_value(),
-            settings.queues,
-            settings.concurrency,
-            self._park,
-        )
-        register(self.app, self.obey)
 
     def run(self) -> int:
         """Work until a signal ends it; return the exit status."""
         logs.setup(self._settings.log_format)
-        # Celery would replace the handlers; somebody who answers this signal keeps it from that.
-        signals.setup_logging.connect(self._keep_logs, weak=False)
         self._engine.start()
         self._engine.call(self._open, OPEN_S)
         health = self._serve_health()
-        signals.worker_ready.connect(self._ready, weak=False)
-        signals.worker_shutting_down.connect(self._leaving, weak=False)
         try:
-            return self._consume()
+            return self._consumer.run(worker_name())
         finally:
             self._engine.call(self._close, OPEN_S)
             health.close()
             self._engine.stop()
-
-    def obey(self, message: Doorbell | Foreign | Refused) -> None:
-        """Obey a message on the loop; called in a thread of Celery's pool, which waits."""
-        try:
-            self._engine.call(lambda: self._receive(message))
-        except self._store.errors as error:
-            logger.error("Redis is away (%s): a doorbell was lost", type(error).__name__)  # noqa: TRY400
-
-    async def _receive(self, message: Doorbell | Foreign | Refused) -> None:
-        doorbell = (
-            message if isinstance(message, Doorbell) else await self._reception.accept(message)
-        )
-        if doorbell is not None:
-            await self._executor.run(doorbell.task_id, doorbell.kind)
-
-    def _park(self, queue: str, message: bytes, reason: str) -> None:
-        """Put aside what is no message; called in Celery's consumer thread."""
-        logger.error("a message on %s was parked: %s", queue, reason)
-        try:
-            self._engine.call(lambda: self._reception.park(queue, message, reason), PARK_S)
-        except (FutureTimeoutError, *self._store.errors) as error:
-            logger.error("it is lost: %s", type(error).__name__)  # noqa: TRY400
-
-    def _consume(self) -> int:
-        worker = self.app.Worker(
-            pool="threads",
-            concurrency=self._settings.concurrency,
-            queues=[str(queue) for queue in self._settings.queues],
-            quiet=True,
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-            hostname=worker_name(),
-        )
-        worker.start()
-        return int(worker.exitcode or 0)
 
     async def _open(self) -> None:
         """Build what belongs to the loop, on the loop."""
@@ -136,10 +81,9 @@ class WorkerProcess:
             settings.base_url, settings.api_key.get_secret_value(), settings.connect_s
         )
         leases = Leases(self._store, settings.lease_s, settings.heartbeat_s)
-        self._executor = Executor(
-            self._store, self._router, leases, self._metrics, _policy(settings)
-        )
-        self._reception = Reception(self._store, self._metrics)
+        executor = Executor(self._store, self._router, leases, self._metrics, _policy(settings))
+        reception = Reception(self._store, self._metrics)
+        self._consumer = Consumer(settings, self._engine, executor, reception, self._store)
         self._pump = _part("pump", self._store.pump.run())
         self._running = [
             _part("heartbeat", leases.run()),
@@ -170,7 +114,7 @@ class WorkerProcess:
         while True:
             try:
                 async for task_id in self._store.cancelled():
-                    leases.stop(Stop.GONE, task_id)
+                    leases.cancel(task_id)
             except self._store.errors:
                 await asyncio.sleep(RECONNECT_S)
 
@@ -188,7 +132,7 @@ class WorkerProcess:
             (self._settings.host, self._settings.port),
             metrics=lambda: (CONTENT_TYPE, self._metrics.exposition()),
             alive=alive,
-            ready=alive | {"redis": self._redis_answers, "celery": self._celery_consumes},
+            ready=alive | {"redis": self._redis_answers, "celery": self._consumer.fault},
         )
 
     def _parts_run(self) -> str | None:
@@ -206,18 +150,6 @@ class WorkerProcess:
         except self._store.errors as error:
             return f"Redis cannot be used: {type(error).__name__}"
         return None
-
-    def _celery_consumes(self) -> str | None:
-        return None if self._consuming else "Celery does not consume"
-
-    def _keep_logs(self, **_: object) -> None:
-        """Do nothing: the logs are set up."""
-
-    def _ready(self, **_: object) -> None:
-        self._consuming = True
-
-    def _leaving(self, **_: object) -> None:
-        self._consuming = False
 
 
 def worker_name() -> str:

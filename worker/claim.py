@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
 
-from pydantic import ValidationError
-
+from api_contracts.client.record import attempt_fields, count, read_attempts, read_queue
 from api_contracts.names import Queue
 from api_contracts.results import Attempt
-
-#: Names of the fields that tell of the calls made; with as many digits as scripts count with.
-_ATTEMPT: Final = re.compile(rb"attempt:([1-9][0-9]{0,15})")
 
 
 class NotClaimed(StrEnum):
@@ -26,6 +19,8 @@ class NotClaimed(StrEnum):
     HELD = "held"
     EARLY = "early"
     EXPIRED = "expired"
+    #: Redis refuses to write its record or its log; this call has ended it.
+    SPOILT = "spoilt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +65,11 @@ def read_claim(task_id: str, reply: Sequence[bytes]) -> Claim | NotClaimed:
         now=int(now),
         worker=fields[b"worker"].decode(),
         token=fields[b"token"].decode(),
-        queue=_queue(fields.get(b"queue", b"")),
+        queue=read_queue(fields.get(b"queue")),
         kind=fields.get(b"kind", b"").decode(errors="replace"),
         envelope=fields.get(b"task", b""),
         request=fields.get(b"request", b""),
-        history=tuple(_history(fields)),
-        deaths=_count(fields.get(b"deaths", b"")),
+        history=tuple(read_attempts(fields[name] for name in attempt_fields(fields))),
+        deaths=count(fields.get(b"deaths")),
         interrupted=fields.get(b"interrupted") == fields[b"attempt"],
     )
-
-
-def _queue(name: bytes) -> Queue:
-    """Any producer may have written the record: a queue that nobody serves is not rung on."""
-    known = {queue.encode(): queue for queue in Queue}
-    return known.get(name, Queue.INTERACTIVE)
-
-
-def _count(text: bytes) -> int:
-    return int(text) if re.fullmatch(rb"[0-9]{1,16}", text) else 0
-
-
-def _history(fields: Mapping[bytes, bytes]) -> Iterator[Attempt]:
-    """Yield the calls that were made, in their order; what is no attempt is none of ours."""
-    found = {int(name[1]): name[0] for name in map(_ATTEMPT.fullmatch, fields) if name}
-    for number in sorted(found):
-        with suppress(ValidationError):
-            yield Attempt.model_validate_json(fields[found[number]])

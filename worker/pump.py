@@ -33,6 +33,9 @@ PAUSE_S = 0.2
 CLOSE_S = 5.0
 #: Largest batch in commands: keeps one reply within some milliseconds of Redis's time.
 BATCH: Final = 500
+#: Most bytes that are sent in one go, unless one command has more: what gathers while Redis is away
+#: would not pass a link of 100 Mbit/s within its time-out, never mind how often it is tried.
+BATCH_BYTES: Final = 1024 * 1024
 #: Most bytes of events that wait for Redis: 400 streams of 25 chunks of 300 bytes a second, for
 #: as long as a lease.
 BUFFER_LIMIT: Final = 64 * 1024 * 1024
@@ -138,16 +141,15 @@ class Pump:
     async def _deliver(self, batch: list[Pending]) -> None:
         """Send a batch until each of its commands has its reply."""
         commands = [item.command() for item in batch]
-        while True:
-            replies = await self._replies(commands)
+        while not self._late():
+            replies = await self._replies(commands[: _in_one_go(commands)])
             for item, reply in zip(batch, replies, strict=False):
                 item.replied(reply)
             batch, commands = batch[len(replies) :], commands[len(replies) :]
             if not batch:
                 return
-            if self._late():
-                break
-            await asyncio.sleep(PAUSE_S)
+            if self.trouble:
+                await asyncio.sleep(PAUSE_S)
         for item in batch:
             item.replied(Closed(f"Redis did not take this: {self.trouble}"))
 
@@ -177,3 +179,13 @@ class Pump:
 
     def _late(self) -> bool:
         return self._close_at is not None and asyncio.get_running_loop().time() >= self._close_at
+
+
+def _in_one_go(commands: Sequence[Command]) -> int:
+    """Count the commands that are sent together: one at least. What is large is bytes."""
+    size = 0
+    for count, command in enumerate(commands):
+        size += sum(len(part) for part in command if isinstance(part, bytes))
+        if size > BATCH_BYTES:
+            return max(1, count)
+    return len(commands)

@@ -2,29 +2,45 @@
 
 A doorbell's task is on record already. A foreign producer's message carries the task: its record
 is written here, and only then is the message acknowledged. What breaks the contract is answered
-where its producer looks.
+in one place: where its producer looks, or as a dead letter where it does not say.
+
+A Redis that is full or away is waited for. Meanwhile the message stands there unacknowledged, and
+a slot is taken, so that no more are fetched than there are slots.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
-from api_contracts.errors import ErrorCode, InvalidTask, TaskExists
+from api_contracts.errors import ErrorCode, IdempotencyConflict, InvalidTask, TaskExists
 from api_contracts.names import State
 from api_contracts.requests import Task
 from worker import intake, logs
+from worker.admission import NotAMessage
 from worker.errors import Failure
 from worker.metrics import Metrics
 from worker.retry import GiveUp, Reason
-from worker.store import Store
+from worker.store import Refusal, Store, full, passing
 from worker.telemetry import TaskEnd
+
+#: Shortest time to live of what a foreign producer's task leaves, in seconds: longer than kombu
+#: takes to deliver a message again that was obeyed and never acknowledged. The record says then
+#: that it was; without it, the call would be made once more.
+SHORTEST_TTL_S: Final = 300
+#: Pause between two tries to write to a Redis that is full or away, in seconds.
+PAUSE_S: Final = 0.5
+
+Value = TypeVar("Value")
 
 logger = logging.getLogger(__name__)
 
 
 class Reception:
-    """Puts foreign tasks on record, refuses broken ones, and parks what is no message."""
+    """Puts foreign tasks on record, refuses broken ones, and parks what nobody can be told."""
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
         """Join the parts."""
@@ -32,48 +48,101 @@ class Reception:
         self._metrics = metrics
 
     async def accept(self, message: intake.Foreign | intake.Refused) -> intake.Doorbell | None:
-        """Put a message's task on record; return the doorbell that it then is, if it is one."""
-        match message:
-            case intake.Foreign(task, message_id):
-                return await self._take(task, message_id)
-            case intake.Refused(task_id, kind, error):
-                await self._refuse(task_id, kind, error)
-        return None
+        """Put a message's task on record; return the doorbell that it then is, if it is one.
 
-    async def park(self, queue: str, message: bytes, reason: str) -> None:
-        """Put aside what is no message, as a dead letter."""
-        self._metrics.parked(queue)
-        error = Failure(ErrorCode.INVALID_REQUEST, reason).task_error(0)
-        await self._store.park(queue, message, error, _now_ms())
+        NotAMessage where it is none, and nobody can be told.
+        """
+        try:
+            return await self._patiently(lambda: self._accept(message))
+        except self._store.errors as error:
+            if passing(error):
+                raise
+            # What Redis says of a key that another program has put there, and of nothing else.
+            reason = f"Redis refuses its record: {type(error).__name__}"
+            raise NotAMessage(reason) from error
+
+    async def turn_away(self, queue: str, message: bytes, error: NotAMessage) -> None:
+        """Answer what is no message where its producer looks, or put it aside as a dead letter."""
+        await self._patiently(lambda: self._turn_away(queue, message, error))
+
+    async def put_back(self, queue: str, message: bytes) -> None:
+        """Put a message back where it came from: it is the next to be taken."""
+        await self._patiently(lambda: self._store.duties.put_back(queue, message))
+
+    async def _patiently(self, work: Callable[[], Awaitable[Value]]) -> Value:
+        """Do something with Redis, again and again while it is away or full, until we leave."""
+        while True:
+            try:
+                return await work()
+            except self._store.errors as error:
+                if self._store.pump.closing or not (full(error) or passing(error)):
+                    raise
+            await asyncio.sleep(PAUSE_S)
+
+    async def _accept(self, message: intake.Foreign | intake.Refused) -> intake.Doorbell | None:
+        if isinstance(message, intake.Foreign):
+            return await self._take(_lasting(message.task), message.message_id)
+        await self._refuse(message.task_id, message.kind, message.error)
+        return None
 
     async def _take(self, task: Task, message_id: str | None) -> intake.Doorbell | None:
         """Put a foreign producer's task on record.
 
         Where its id is another task's, that task is left alone: the message's own id is then
-        the only place where the producer may look for an answer.
+        the only place where the producer may look for an answer. Where its idempotency key is
+        another task's, the producer is told to follow that one.
         """
         try:
-            ours = await self._store.create(task, _now_ms())
+            owner, ours = await self._store.create(task, _now_ms())
         except InvalidTask as error:
             await self._refuse(task.id, task.kind, error)
             return None
-        if ours:
-            return intake.Doorbell(task.id, task.kind)
-        free_id = message_id if message_id != task.id else None
-        await self._refuse(free_id, task.kind, TaskExists(task.id))
-        return None
+        if owner != task.id:
+            await self._refuse(task.id, task.kind, _follow(owner, ours=ours))
+        elif not ours:
+            free_id = message_id if message_id != task.id else None
+            await self._refuse(free_id, task.kind, TaskExists(task.id))
+        return intake.Doorbell(owner, task.kind) if ours else None
+
+    async def _turn_away(self, queue: str, message: bytes, error: NotAMessage) -> None:
+        place, reason = error.place, str(error)
+        if place and await self._answered(place.task_id, place.kind, f"message: {reason}"):
+            return
+        logger.error("a message on %s was parked: %s", queue, reason)
+        self._metrics.parked(queue)
+        failure = Failure(ErrorCode.INVALID_REQUEST, reason).task_error(0)
+        await self._store.park(queue, message, failure, _now_ms())
 
     async def _refuse(self, task_id: str | None, kind: str, error: InvalidTask) -> None:
-        if task_id is None:
-            logger.warning("invalid message dropped: it has no id that is a free UUID")
-            return
-        failure = Failure(ErrorCode.INVALID_REQUEST, str(error))
-        if not await self._store.refuse(task_id, kind, failure.task_error(0), _now_ms()):
-            logger.warning("invalid message dropped: its id %s is another task's", task_id)
-            return
-        self._metrics.decided("", GiveUp(failure, Reason.NOT_RETRYABLE))
-        logs.change(State.FAILED, task_id=task_id, kind=kind, code=failure.code)
-        self._metrics.ended(TaskEnd(kind, "", None, State.FAILED, None))
+        """Answer a task that breaks the contract; NotAMessage where nobody can be told."""
+        if task_id is None or not await self._answered(task_id, kind, str(error)):
+            raise NotAMessage(str(error))
+
+    async def _answered(self, task_id: str, kind: str, reason: str) -> bool:
+        """End a task that was never one, with its reason; False where its id is another's."""
+        failure = Failure(ErrorCode.INVALID_REQUEST, reason)
+        refusal = await self._store.refuse(task_id, kind, failure.task_error(0), _now_ms())
+        if refusal is Refusal.NEW:
+            self._metrics.decided("", GiveUp(failure, Reason.NOT_RETRYABLE))
+            logs.change(State.FAILED, task_id=task_id, kind=kind, code=failure.code)
+            self._metrics.ended(TaskEnd(kind, "", None, State.FAILED, None))
+        return refusal is not Refusal.TAKEN
+
+
+def _lasting(task: Task) -> Task:
+    """Let what a task leaves stay for :data:`SHORTEST_TTL_S` at least."""
+    options = task.options
+    if options.result_ttl >= SHORTEST_TTL_S:
+        return task
+    lasting = options.model_copy(update={"result_ttl": SHORTEST_TTL_S})
+    return task.model_copy(update={"options": lasting})
+
+
+def _follow(owner: str, *, ours: bool) -> InvalidTask:
+    """Say whose an idempotency key is; ``ours`` where the content is the same."""
+    if not ours:
+        return IdempotencyConflict(owner)
+    return InvalidTask("options.idempotency_key", f"already used by task {owner}; follow that one")
 
 
 def _now_ms() -> int:

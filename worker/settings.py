@@ -107,7 +107,8 @@ class Settings(BaseSettings):
     redis_url: RedisUrl = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
         validation_alias="REDIS_URL",
-        description="Redis or Valkey of records and events; by default one on this machine.",
+        description="Redis or Valkey of records and events, or its sentinels: "
+        "`sentinel://HOST:26379,HOST:26379/0?master_name=NAME`; by default one on this machine.",
     )
     broker_url: RedisUrl = Field(
         default_factory=lambda known: known["redis_url"],

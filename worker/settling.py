@@ -16,9 +16,8 @@ from typing import Final
 
 from api_contracts.client.submission import RING_AGAIN_MS
 from api_contracts.errors import ErrorCode
-from api_contracts.names import State
+from api_contracts.names import Queue, State
 from worker import logs
-from worker.claim import Claim
 from worker.errors import Failure
 from worker.job import Job
 from worker.metrics import Metrics
@@ -33,7 +32,7 @@ from worker.telemetry import TaskEnd
 #: process too, and a doorbell that comes early is dropped.
 TIMER_LATE_S: Final = 0.01
 #: Pause between two tries to write to a Redis whose memory is full, in seconds.
-FULL_PAUSE_S: Final = 0.5
+FULL_PAUSE_S: Final = 0.2
 
 #: Decides what follows from a failure of the store.
 Otherwise = Callable[[Failure], Settlement]
@@ -49,8 +48,8 @@ class Settler:
         self._store = store
         self._metrics = metrics
         self._lease_s = lease_s
-        #: Timers of retries, kept from the garbage collector.
-        self._timers: set[asyncio.Task[None]] = set()
+        #: Doorbells on their way, kept from the garbage collector.
+        self._rings: set[asyncio.Task[None]] = set()
 
     async def settle(self, job: Job, settlement: Settlement, otherwise: Otherwise) -> None:
         """Write what was decided, as long as the attempt is ours, and see to what follows.
@@ -67,7 +66,7 @@ class Settler:
             return
         self._tell(job, written)
         if written.state is State.QUEUED:
-            await self._ring(job.claim)
+            await self._ring(job.claim.task_id, job.claim.kind, job.claim.queue)
         elif written.retry_at is not None:
             self._set_timer(job, written.retry_at)
 
@@ -81,8 +80,8 @@ class Settler:
             logger.warning("%s is another's now", job)
             self._metrics.lease_lost()
             return
-        logs.change(State.CANCELLED, **job.named)
         if uncounted:
+            logs.change(State.CANCELLED, **job.named)
             self._metrics.ended(_task_end(job, State.CANCELLED))
 
     async def _written(
@@ -146,22 +145,25 @@ class Settler:
             self._metrics.ended(_task_end(job, settlement.state))
 
     def _set_timer(self, job: Job, at_ms: int) -> None:
+        """Ring at this moment, in unix ms; no body waits with the timer, which may take a day."""
         delay_s = (at_ms - job.now_ms) / 1000 + TIMER_LATE_S
-        timer = asyncio.ensure_future(self._ring_later(job.claim, delay_s))
-        self._timers.add(timer)
-        timer.add_done_callback(self._timers.discard)
+        claim = job.claim
+        asyncio.get_running_loop().call_later(
+            delay_s, self._start_ringing, claim.task_id, claim.kind, claim.queue
+        )
 
-    async def _ring_later(self, claim: Claim, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-        await self._ring(claim)
+    def _start_ringing(self, task_id: str, kind: str, queue: Queue) -> None:
+        ring = asyncio.ensure_future(self._ring(task_id, kind, queue))
+        self._rings.add(ring)
+        ring.add_done_callback(self._rings.discard)
 
-    async def _ring(self, claim: Claim) -> None:
+    async def _ring(self, task_id: str, kind: str, queue: Queue) -> None:
         due = int(time.time() * 1000) + RING_AGAIN_MS
         try:
-            await self._store.duties.ring(claim.task_id, claim.kind, claim.queue, due)
+            await self._store.duties.ring(task_id, kind, queue, due)
         except self._store.errors as error:
             reason = type(error).__name__
-            logger.warning("%s could not be rung (%s); the reaper will", claim.task_id, reason)
+            logger.warning("%s could not be rung (%s); the reaper will", task_id, reason)
 
 
 def _task_end(job: Job, state: State) -> TaskEnd:

@@ -1,66 +1,134 @@
-"""kombu's Redis transport, with a door: what is no message for us is parked, not delivered.
+"""kombu's Redis transport, with a door of ours.
 
 Built on kombu 5.7, whose ``Channel._brpop_read`` this replaces: it is the one place where a
-message is still bytes. Its steps are kept; only the reading of the message is ours.
+message is still bytes. Its steps are kept; ours are added:
+
+1. Every answer to a request for messages is noted, an empty one too.
+2. A message that came while nobody consumes any more goes back to where it came from. kombu reads
+   such an answer when it closes, once the last task has ended.
+3. What is no message for us is turned away, not delivered.
+4. A message that Redis gave and does not let kombu note as unacknowledged goes back too. With
+   kombu alone it is lost: a connection that is cut in between is enough. Memory that is full, or a
+   server that was demoted, would end the worker as well.
+
+What goes back goes to the right end of its list, from which messages are taken.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty
-from typing import Any
+from typing import Any, Protocol
 
 from kombu.transport import redis
 from kombu.utils.encoding import bytes_to_str
 
 from worker.admission import NotAMessage, admit
 
-#: Puts a message aside: the queue that it came from, its bytes, and why.
-Park = Callable[[str, bytes, str], None]
+logger = logging.getLogger(__name__)
 
 
-def guarded_transport(park: Park) -> type[redis.Transport]:
-    """Return a transport class that parks what :func:`~.admission.admit` refuses."""
+class Door(Protocol):
+    """What happens to messages at the door. Called in the thread that consumes."""
 
-    class Channel(redis.Channel):
-        """A channel that reads a message before it delivers it."""
+    def heard(self) -> None:
+        """Note that Redis has answered when it was asked for messages."""
 
-        # Of kombu's own channel, where its type stubs leave them out.
-        _queue_cycle: Any
-        _flush_brpop_reauth: Callable[[], None]
-        connection_errors: tuple[type[Exception], ...]
+    def turn_away(self, queue: str, message: bytes, error: NotAMessage) -> None:
+        """Answer or put aside what is no message for us."""
 
-        def _brpop_read(self, **options: Any) -> bool:
-            try:
-                popped = self._popped(options)
-                if not popped:
-                    raise Empty
-                queue = bytes_to_str(popped[0]).rsplit(self.sep, 1)[0]
-                self._queue_cycle.rotate(queue)
-                try:
-                    message = admit(popped[1])
-                except NotAMessage as error:
-                    park(queue, popped[1], str(error))
-                    return False
-                self.connection._deliver(message, queue)  # noqa: SLF001 - as kombu's own does
-                return True
-            finally:
-                self._in_poll = None
-                self._flush_brpop_reauth()
+    def put_back(self, queue: str, message: bytes) -> None:
+        """Put a message back where it came from; return once that is done."""
 
-        def _popped(self, options: dict[str, Any]) -> list[bytes] | None:
-            try:
-                popped: list[bytes] | None = self.client.parse_response(
-                    self.client.connection, "BRPOP", **options
-                )
-            except self.connection_errors:
-                # Closed, so that the next round opens it anew.
-                self.client.connection.disconnect()
-                raise
-            return popped
 
-    class Transport(redis.Transport):
-        """Redis, with that channel."""
+class QoS(redis.QoS):
+    """kombu's notes of what is unacknowledged."""
 
-    Transport.Channel = Channel
-    return Transport
+    channel: Channel
+
+    def restore_visible(self, *arguments: Any, **options: Any) -> None:
+        """Give back what nobody acknowledged in time, unless Redis refuses: then at another time.
+
+        kombu lets such a refusal end the worker.
+        """
+        try:
+            super().restore_visible(*arguments, **options)
+        except self.channel.ResponseError as error:
+            logger.warning("Redis gives no messages back: %s", type(error).__name__)
+
+
+class Channel(redis.Channel):
+    """A channel that looks at a message before it delivers it."""
+
+    QoS = QoS
+    door: Door
+
+    # Of kombu's own channel, where its type stubs leave them out.
+    _queue_cycle: Any
+    _in_poll: Any
+    _flush_brpop_reauth: Callable[[], None]
+    connection_errors: tuple[type[Exception], ...]
+    ResponseError: type[Exception]
+
+    def basic_cancel(self, consumer_tag: str) -> None:
+        """Stop consuming a queue; after the last one, wait for the answer that is on its way."""
+        super().basic_cancel(consumer_tag)
+        if self._in_poll and not self.active_queues:
+            with suppress(Empty):
+                self._brpop_read()
+
+    def _brpop_read(self, **options: Any) -> bool:
+        try:
+            popped = self._popped(options)
+            self.door.heard()
+            if not popped:
+                raise Empty
+            queue = bytes_to_str(popped[0]).rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            self._take(queue, popped[1])
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _popped(self, options: dict[str, Any]) -> list[bytes] | None:
+        try:
+            popped: list[bytes] | None = self.client.parse_response(
+                self.client.connection, "BRPOP", **options
+            )
+        except (*self.connection_errors, self.ResponseError):
+            # Closed, so that the next round opens it anew.
+            self.client.connection.disconnect()
+            raise
+        return popped
+
+    @property
+    def _refusals(self) -> tuple[type[Exception], ...]:
+        """What is raised where Redis does not take a note. kombu counts KeyError among them."""
+        lost = (error for error in self.connection_errors if error is not KeyError)
+        return (*lost, self.ResponseError)
+
+    def _take(self, queue: str, message: bytes) -> None:
+        if not self.active_queues:
+            self.door.put_back(queue, message)
+            return
+        try:
+            admitted = admit(message)
+        except NotAMessage as error:
+            self.door.turn_away(queue, message, error)
+            return
+        try:
+            self.connection._deliver(admitted, queue)  # noqa: SLF001 - as kombu's own does
+        except self._refusals as error:
+            logger.warning("a message could not be noted (%s); it goes back", type(error).__name__)
+            self.door.put_back(queue, message)
+
+
+def guarded_transport(door: Door, url: str) -> type[redis.Transport]:
+    """Return a transport class for this URL, whose messages pass the door."""
+    sentinels = url.startswith("sentinel://")
+    transport = redis.SentinelTransport if sentinels else redis.Transport
+    channel = type("Channel", (Channel, transport.Channel), {"door": door})
+    return type("Transport", (transport,), {"Channel": channel})

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from api_contracts.events import EVENT_LIMIT
 from worker.claim import Claim
-from worker.pump import BUFFER_LIMIT, Command
+from worker.pump import BATCH_BYTES, BUFFER_LIMIT, Command
 from worker.store import Store
 
 #: Most events in one call of ``append.lua``: some ms of Redis's time.
@@ -61,36 +61,46 @@ class Writer:
         if pump.buffered > BUFFER_LIMIT:
             self.stop(Stop.STORE, f"{BUFFER_LIMIT} bytes of events wait for Redis")
         batch = self._open
-        if batch is None or batch.sent or len(batch.events) == _EVENTS:
+        if batch is None or batch.closed:
             batch = self._open = _Append(self, self.seq)
             pump.leave(batch)
-        batch.events.append(event)
+        batch.add(event)
 
 
 class _Append:
     """Events of one attempt on their way: one call of ``append.lua``."""
 
-    __slots__ = ("_first", "_writer", "events", "sent")
+    __slots__ = ("_events", "_first", "_sent", "_size", "_writer")
 
     def __init__(self, writer: Writer, first: int) -> None:
         self._writer = writer
         self._first = first
-        self.events: list[bytes] = []
-        self.sent = False
+        self._events: list[bytes] = []
+        self._size = 0
+        self._sent = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more."""
+        return self._sent or len(self._events) == _EVENTS or self._size >= BATCH_BYTES
+
+    def add(self, event: bytes) -> None:
+        self._events.append(event)
+        self._size += len(event)
 
     def command(self) -> Command:
-        self.sent = True
+        self._sent = True
         claim = self._writer.claim
         return self._writer.store.link.script(
             "append", claim.task_id, claim.attempt, claim.token, self._first, EVENT_LIMIT,
-            *self.events,
+            *self._events,
         )  # fmt: skip
 
     def replied(self, reply: Any) -> None:
         store = self._writer.store
-        store.pump.buffered -= sum(map(len, self.events))
+        store.pump.buffered -= self._size
         if reply == 0:
-            store.fenced += len(self.events)
+            store.fenced += len(self._events)
             self._writer.stop(Stop.GONE)
         elif isinstance(reply, Exception):
             self._writer.stop(Stop.STORE, f"Redis took no more events: {reply}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from api_contracts.client.servers import Server
 from api_contracts.errors import StoreUnavailable
 from api_contracts.names import DEFAULT_PREFIX, Keys
 
@@ -56,15 +58,25 @@ class Address:
 
     @classmethod
     def of(cls, url: str | None, broker_url: str | None, prefix: str | None) -> Address:
-        """Fill in what is None."""
+        """Fill in what is None. ValueError where a URL is none; it quotes nothing of it."""
         url = url or os.environ.get("REDIS_URL") or DEFAULT_URL
         broker_url = broker_url or os.environ.get("ROUTER_WORKER_BROKER_URL") or url
         prefix = prefix or os.environ.get("ROUTER_WORKER_PREFIX") or DEFAULT_PREFIX
+        _check_url("REDIS_URL", url)
+        _check_url("ROUTER_WORKER_BROKER_URL", broker_url)
         return cls(url, broker_url, Keys(prefix))
 
     def __repr__(self) -> str:
         """Show neither URL: a password may stand in them."""
         return f"Address({self.keys.prefix!r})"
+
+
+def _check_url(variable: str, url: str) -> None:
+    try:
+        Server.parse(url)
+    except ValueError as error:
+        message = f"{variable} {error}"
+        raise ValueError(message) from None
 
 
 def connection_options(timeout_s: float) -> dict[str, Any]:
@@ -89,6 +101,23 @@ def clear_errors() -> Iterator[None]:
         where = "look at REDIS_URL (of the broker: ROUTER_WORKER_BROKER_URL) and at the server"
         message = f"Redis cannot be used ({error}); {where}"
         raise StoreUnavailable(message) from error
+
+
+@contextmanager
+def cancellable() -> Iterator[None]:
+    """Let no cancellation get lost in the block.
+
+    redis-py sends through ``asyncio.wait_for``, which up to Python 3.11 returns what it waited for
+    where a cancellation comes at the same moment, and forgets that
+    (https://github.com/python/cpython/issues/86296).
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 class Patience:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from hashlib import sha1
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError
@@ -16,7 +15,8 @@ from redis.exceptions import NoScriptError, RedisError
 from api_contracts.client import record
 from api_contracts.client.connection import PAGE, Until
 from api_contracts.client.reassembler import Reassembler
-from api_contracts.client.submission import CREATE, IDEMPOTENCY_GRACE_S, Argument, submission
+from api_contracts.client.scripts import Script
+from api_contracts.client.submission import CREATE, Argument, key_commands, submission
 from api_contracts.errors import IdempotencyConflict, RouterWorkerError, TaskExists
 from api_contracts.events import Event
 from api_contracts.names import EVENT_FIELD, Keys, State
@@ -26,7 +26,8 @@ from api_contracts.results import Result, Status
 Value = TypeVar("Value")
 Command = tuple[Argument, ...]
 
-_CREATE_SHA: Final = sha1(CREATE.encode(), usedforsecurity=False).hexdigest()
+_CREATE: Final = Script.of(CREATE)
+_CANCEL: Final = Script.named("cancel")
 _FIELD: Final = EVENT_FIELD.encode()
 
 
@@ -50,46 +51,55 @@ def enqueue(task: Task, keys: Keys, now_ms: int, *, one_redis: bool) -> Flow[str
     owned = yield from _owned(task, keys)
     if owned is not task:
         task, commands = owned, submission(owned, keys, now_ms)
-    create: Command = ("EVALSHA", _CREATE_SHA, *commands.create_with_keys)
+    create = _CREATE.call(commands.create_keys, *commands.create_arguments)
     ring = (commands.ring,)
-    replies = yield Batch((commands.due, create, *(ring if one_redis else ())))
-    if any(isinstance(reply, NoScriptError) for reply in replies):
-        replies = yield Batch((("SCRIPT", "LOAD", CREATE), create, *(ring if one_redis else ())))
-    _raise_error(replies)
+    replies = yield from sent(_CREATE, commands.due, create, *(ring if one_redis else ()))
     if replies[1] == b"other":
         raise _refusal(task)
     if not one_redis:
-        _raise_error((yield Batch(ring, to_broker=True)))
+        raise_error((yield Batch(ring, to_broker=True)))
     return task.id
+
+
+def cancel(task_id: str, keys: Keys) -> Flow[bool]:
+    """Cancel a task; tell whether it is cancelled now, which it may have been before.
+
+    False where it had ended otherwise; TaskNotFound where there is no record.
+    """
+    task = (keys.record(task_id), keys.events(task_id))
+    call = _CANCEL.call(task, task_id, keys.live(task_id), keys.cancel)
+    (word,) = yield from sent(_CANCEL, call)
+    if word == b"missing":
+        raise record.not_found(task_id)
+    if word == b"cancelled":
+        # Somebody is to look at it at once, by whatever clock: to count it, and to forget it.
+        raise_error((yield Batch((("ZADD", keys.due, 0, task_id),))))
+    return bool(word == b"cancelled")
 
 
 def status(task_id: str, keys: Keys) -> Flow[Status]:
     """Read a task's status."""
-    values = yield from _fields(task_id, keys, record.STATUS_FIELDS)
+    values = yield from fields(task_id, keys, record.STATUS_FIELDS)
     return record.read_status(task_id, values)
 
 
 def result(task_id: str, keys: Keys) -> Flow[Result | None]:
     """Read a task's result; None while it goes on."""
-    values = yield from _fields(task_id, keys, record.RESULT_FIELDS)
+    values = yield from fields(task_id, keys, record.RESULT_FIELDS)
     return record.read_result(task_id, values)
 
 
 def log_page(task_id: str, keys: Keys, seen: Reassembler) -> Flow[list[Event]]:
-    """Read the next page of the log behind the cursor.
+    """Read the next page of the log behind the cursor; it may be empty.
 
-    Where there is nothing, the record tells whether the task exists, and whether the cursor
-    stands on its ending.
+    TaskNotFound where there is no such task; CursorExpired where the log has lost what follows.
     """
-    page = yield from _page(task_id, keys, seen)
-    if not page:
-        (state,) = yield from _fields(task_id, keys, ("state",))
-        if state is None:
-            raise record.not_found(task_id)
-        if State(state.decode()).ended:
-            page = yield from _page(task_id, keys, seen)
-            seen.ended = not page
+    page, landmarks = yield from _page(task_id, keys, seen)
     seen.behind = len(page) == PAGE
+    if not seen.recognize(landmarks):
+        return []
+    if not page:
+        yield from _stand(task_id, keys, seen)
     return seen.read(page)
 
 
@@ -98,43 +108,70 @@ def over(seen: Reassembler, until: Until) -> bool:
     return seen.ended or until.past
 
 
-def _page(task_id: str, keys: Keys, seen: Reassembler) -> Flow[list[bytes]]:
-    command: Command = ("XRANGE", keys.events(task_id), seen.log_start, "+", "COUNT", PAGE)
-    (entries,) = _raise_error((yield Batch((command,))))
-    return [_event_of(entry) for entry in entries]
+def sent(script: Script, *commands: Command) -> Flow[Sequence[Any]]:
+    """Send commands, some of which call this script; return their replies, or raise an error.
+
+    Where Redis does not know the script they are sent once more, all of them: each may come twice.
+    """
+    replies = yield Batch(commands)
+    if any(isinstance(reply, NoScriptError) for reply in replies):
+        replies = (yield Batch((script.load, *commands)))[1:]
+    return raise_error(replies)
 
 
-def _event_of(entry: Any) -> bytes:
-    """Take the event out of a log entry, which redis-py gives as id and dict, or as raw list."""
-    fields = entry[1]
-    event: bytes = fields[_FIELD] if isinstance(fields, dict) else fields[1]
-    return event
-
-
-def _fields(task_id: str, keys: Keys, names: Sequence[str]) -> Flow[list[bytes | None]]:
+def fields(task_id: str, keys: Keys, names: Sequence[str]) -> Flow[list[bytes | None]]:
+    """Read fields of a record."""
     replies = yield Batch((("HMGET", keys.record(task_id), *names),))
-    values: list[bytes | None] = _raise_error(replies)[0]
+    values: list[bytes | None] = raise_error(replies)[0]
     return values
 
 
-def _owned(task: Task, keys: Keys) -> Flow[Task]:
-    """Give the task the id under which its idempotency key is known, if it is."""
-    key = task.options.idempotency_key
-    if key is None:
-        return task
-    place = keys.idempotency(task.options.tenant, key)
-    stay = task.options.result_ttl + IDEMPOTENCY_GRACE_S
-    claim: Command = ("SET", place, task.id, "NX", "EX", stay)
-    _, owner = _raise_error((yield Batch((claim, ("GET", place)))))
-    known_id = owner.decode()
-    return task if known_id == task.id else task.model_copy(update={"id": known_id})
-
-
-def _raise_error(replies: Sequence[Any]) -> Sequence[Any]:
+def raise_error(replies: Sequence[Any]) -> Sequence[Any]:
+    """Return the replies of a batch; raise the first that is an error."""
     for reply in replies:
         if isinstance(reply, RedisError):
             raise reply
     return replies
+
+
+def _page(
+    task_id: str, keys: Keys, seen: Reassembler
+) -> Flow[tuple[list[bytes], list[bytes | None]]]:
+    """Read a page, and the landmarks that tell whether the log is still the one that was read."""
+    log = keys.events(task_id)
+    page: Command = ("XRANGE", log, seen.log_start, "+", "COUNT", PAGE)
+    marks: list[Command] = [("XRANGE", log, mark, mark) for mark in seen.landmarks]
+    entries, *found = raise_error((yield Batch((page, *marks))))
+    return [_event_of(entry) for entry in entries], [
+        _event_of(one[0]) if one else None for one in found
+    ]
+
+
+def _stand(task_id: str, keys: Keys, seen: Reassembler) -> Flow[None]:
+    """Tell where the log ends, and whether the task has: in this order, so that the log has it."""
+    state: Command = ("HMGET", keys.record(task_id), "state")
+    last: Command = ("XREVRANGE", keys.events(task_id), "+", "-", "COUNT", 1)
+    (word,), entries = raise_error((yield Batch((state, last))))
+    if word is None:
+        raise record.not_found(task_id)
+    ended = State(word.decode()).ended
+    seen.stand(task_id, _event_of(entries[0]) if entries else None, ended=ended)
+
+
+def _event_of(entry: Any) -> bytes:
+    """Take the event out of a log entry, which redis-py gives as id and dict, or as raw list."""
+    pairs = entry[1]
+    event: bytes = pairs[_FIELD] if isinstance(pairs, dict) else pairs[1]
+    return event
+
+
+def _owned(task: Task, keys: Keys) -> Flow[Task]:
+    """Give the task the id under which its idempotency key is known, if it is."""
+    asked = key_commands(task, keys)
+    if not asked:
+        return task
+    known_id = raise_error((yield Batch(asked)))[-1].decode()
+    return task if known_id == task.id else task.model_copy(update={"id": known_id})
 
 
 def _refusal(task: Task) -> RouterWorkerError:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
+
+from pydantic import ValidationError
 
 from api_contracts.errors import (
     TaskCancelled,
@@ -12,16 +16,28 @@ from api_contracts.errors import (
     TaskFailed,
     TaskNotFound,
 )
-from api_contracts.names import State
-from api_contracts.results import Result, Status
+from api_contracts.names import Queue, State
+from api_contracts.options import LATEST_MS
+from api_contracts.results import Attempt, DeadLetter, Result, Status
 
 #: Fields that tell a task's status.
 STATUS_FIELDS: Final = (
-    "kind", "state", "attempt", "failures", "created_at", "claimed_at", "due_at", "ended_at",
-    "worker", "error",
+    "kind", "state", "attempt", "failures", "replays", "created_at", "claimed_at", "due_at",
+    "ended_at", "worker", "error",
 )  # fmt: skip
 #: Fields that tell its result, or why there is none.
 RESULT_FIELDS: Final = ("state", "result", "error")
+#: Fields that tell of a dead letter, beside its attempts and its body.
+LETTER_FIELDS: Final = (
+    "state", "kind", "queue", "error", "attempt", "deaths", "replays", "created_at", "ended_at",
+)  # fmt: skip
+#: Kind of a dead letter that was no task.
+MESSAGE: Final = "message"
+
+#: Names of the fields that tell of the calls made; with as many digits as scripts count with.
+_ATTEMPT: Final = re.compile(rb"attempt:([1-9][0-9]{0,15})")
+#: A number as scripts read it.
+_NUMBER: Final = re.compile(rb"[0-9]{1,16}")
 
 
 def not_found(task_id: str) -> TaskNotFound:
@@ -63,3 +79,54 @@ def read_result(task_id: str, values: list[bytes | None]) -> Result | None:
             raise TaskExpired(task_id)
         case _:
             return None
+
+
+def count(text: bytes | None) -> int:
+    """Read a number that anybody may have written: what is none counts as 0."""
+    return int(text) if text and _NUMBER.fullmatch(text) else 0
+
+
+def read_queue(name: bytes | None) -> Queue:
+    """Read a queue that anybody may have written: one that nobody serves is not rung on."""
+    return Queue.BATCH if name == Queue.BATCH.encode() else Queue.INTERACTIVE
+
+
+def attempt_fields(names: Iterable[bytes]) -> list[bytes]:
+    """Return those names of fields that tell of a call that was made, in the calls' order."""
+    found = {int(name[1]): name[0] for name in map(_ATTEMPT.fullmatch, names) if name}
+    return [found[number] for number in sorted(found)]
+
+
+def read_attempts(texts: Iterable[bytes | None]) -> Iterator[Attempt]:
+    """Yield the calls that these fields tell of; what is none is left out."""
+    for text in texts:
+        with suppress(ValidationError):
+            yield Attempt.model_validate_json(text or b"")
+
+
+def read_letter(
+    letter_id: str,
+    ended_at: float,
+    values: Sequence[bytes | None],
+    *,
+    size: int,
+    attempts: Iterable[bytes | None],
+) -> DeadLetter:
+    """Read :data:`LETTER_FIELDS`; ``ended_at`` is its moment in the index, 0 where it has none."""
+    fields = dict(zip(LETTER_FIELDS, values, strict=True))
+    error = None
+    with suppress(ValidationError):
+        error = TaskError.model_validate_json(fields["error"] or b"")
+    return DeadLetter(
+        id=letter_id,
+        kind=(fields["kind"] or b"").decode(errors="replace"),
+        queue=(fields["queue"] or b"").decode(errors="replace"),
+        error=error,
+        attempt=count(fields["attempt"]),
+        deaths=count(fields["deaths"]),
+        replays=count(fields["replays"]),
+        created_at=min(count(fields["created_at"]), LATEST_MS),
+        ended_at=int(min(max(0, ended_at or count(fields["ended_at"])), LATEST_MS)),
+        attempts=tuple(read_attempts(attempts)),
+        size=size,
+    )

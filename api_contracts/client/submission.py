@@ -74,6 +74,19 @@ def submission(task: Task, keys: Keys, now_ms: int) -> Submission:
     )
 
 
+def key_commands(task: Task, keys: Keys) -> tuple[tuple[Argument, ...], ...]:
+    """Write the commands that give a task its idempotency key, and say whose it is then.
+
+    The last one's reply is the owner's id. None at all where the task has no key.
+    """
+    options = task.options
+    if options.idempotency_key is None:
+        return ()
+    place = keys.idempotency(options.tenant, options.idempotency_key)
+    stay = options.result_ttl + IDEMPOTENCY_GRACE_S
+    return ("SET", place, task.id, "NX", "EX", stay), ("GET", place)
+
+
 def envelope(task: Task) -> str:
     """Write all of a task but its body, as far as its producer said it.
 
@@ -121,4 +134,4 @@ def rung_at(message: bytes | str) -> int | None:
         at = json.loads(message)["headers"]["rung_at"]
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
-    return at if isinstance(at, int) else None
+    return at if isinstance(at, int) and not isinstance(at, bool) else None

@@ -8,26 +8,27 @@ from contextlib import closing
 from types import TracebackType
 from typing import Any, Self
 
-from redis import Redis
 from redis.client import PubSub
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from api_contracts.client import compose, connection, flows
+from api_contracts.client import compose, connection, flows, letters
 from api_contracts.client.reassembler import Reassembler
+from api_contracts.client.servers import open_sync
 from api_contracts.client.text import TextView
 from api_contracts.content import IMAGE_LIMIT
 from api_contracts.errors import ResultTimeout
 from api_contracts.events import Completed, Event
 from api_contracts.requests import Task, parse_task
-from api_contracts.results import Result, Status
+from api_contracts.results import DeadLetter, Result, Status
 
 
 class Client:
     """Put tasks on Redis, follow their streams, fetch their results.
 
     ``url`` is the Redis of records and events, ``broker_url`` Celery's where it is another;
-    unset, both come from the environment (``REDIS_URL``, ``ROUTER_WORKER_BROKER_URL``).
+    unset, both come from the environment (``REDIS_URL``, ``ROUTER_WORKER_BROKER_URL``). Both may be
+    a Redis or its sentinels: :mod:`.servers` has the forms.
     Everything that Redis refuses or does not answer within ``timeout_s`` seconds raises
     StoreUnavailable; a task that breaks the contract raises InvalidTask, before it is sent.
     """
@@ -48,11 +49,11 @@ class Client:
         options = connection.connection_options(timeout_s)
         options["max_connections"] = connection.CONNECTIONS
         options["retry"] = Retry(connection.BACKOFF, connection.TRIES, connection.TRIED_AGAIN)
-        self._redis = Redis.from_url(address.url, **options)
+        self._redis = open_sync(address.url, **options)
         self._one_redis = address.broker_url == address.url
-        self._broker = (
-            self._redis if self._one_redis else Redis.from_url(address.broker_url, **options)
-        )
+        self._broker = self._redis
+        if not self._one_redis:
+            self._broker = open_sync(address.broker_url, **options)
 
     def chat(self, model: str, messages: Iterable[Mapping[str, Any]], **parameters: Any) -> Handle:
         """Enqueue a chat; the arguments are those of :func:`~.compose.chat_task`."""
@@ -78,15 +79,14 @@ class Client:
         with another content it raises TaskExists or IdempotencyConflict.
         """
         checked = parse_task(dict(task)) if isinstance(task, Mapping) else task
-        now_ms = int(time.time() * 1000)
-        flow = flows.enqueue(checked, self._keys, now_ms, one_redis=self._one_redis)
+        flow = flows.enqueue(checked, self._keys, _now_ms(), one_redis=self._one_redis)
         return Handle(self, self._ask(flow))
 
     def stream(self, task_id: str, after: str | None = None) -> Generator[Event, None, None]:
         """Yield a task's events, from its first or behind ``after``, to its ending.
 
-        TaskNotFound where there is no such task; StoreUnavailable where Redis stays away. It holds
-        a connection until it ends or is closed.
+        TaskNotFound where there is no such task, CursorExpired where its log has lost what follows;
+        StoreUnavailable where Redis stays away. It holds a connection until it ends or is closed.
         """
         return self._follow(task_id, Reassembler(after), connection.Until(None))
 
@@ -112,6 +112,40 @@ class Client:
     def status(self, task_id: str) -> Status:
         """Tell what the record says now; TaskNotFound where there is none."""
         return self._ask(flows.status(task_id, self._keys))
+
+    def cancel(self, task_id: str) -> bool:
+        """Cancel a task; False where it had ended otherwise. Cancelling it again is no fault.
+
+        Nothing more of it is written, and a call that runs is stopped. TaskNotFound where there
+        is no such task.
+        """
+        return self._ask(flows.cancel(task_id, self._keys))
+
+    def dead_letters(
+        self, limit: int = letters.PAGE, before: DeadLetter | None = None
+    ) -> list[DeadLetter]:
+        """Return so many dead letters, the newest first; ``before`` the last is the next page."""
+        return self._ask(letters.letters(self._keys, limit, before, _now_ms()))
+
+    def dead_letter(self, letter_id: str) -> DeadLetter:
+        """Return one dead letter. NotDead where the task is none; TaskNotFound likewise."""
+        return self._ask(letters.letter(letter_id, self._keys))
+
+    def dead_letter_body(self, letter_id: str) -> bytes:
+        """Return what it was about: a task's request, or the beginning of a message."""
+        return self._ask(letters.body(letter_id, self._keys))
+
+    def replay(self, task_id: str) -> None:
+        """Queue a dead letter again, under its own id and without its deadlines.
+
+        NotDead where it is none, or was no task; TaskNotFound where there is no such task.
+        """
+        flow = letters.replay(task_id, self._keys, _now_ms(), one_redis=self._one_redis)
+        self._ask(flow)
+
+    def drop(self, letter_id: str) -> None:
+        """Let go of a dead letter. NotDead where the task is none; TaskNotFound likewise."""
+        self._ask(letters.drop(letter_id, self._keys))
 
     def close(self) -> None:
         """Close every connection."""
@@ -220,3 +254,11 @@ class Handle:
     def status(self) -> Status:
         """Tell what the record says now."""
         return self._client.status(self.id)
+
+    def cancel(self) -> bool:
+        """Cancel the task; as :meth:`Client.cancel`."""
+        return self._client.cancel(self.id)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

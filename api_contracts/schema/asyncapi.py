@@ -37,6 +37,7 @@ message whose only argument is the task's id.
 the log again. Ids read ATTEMPT-SEQ and only rise; an attempt that `resets` makes the chunks \
 before it void.
 4. After the ending the record keeps the result, for `options.result_ttl` seconds.
+5. To cancel a task, run the script `cancel.lua` of the Python client on its record and log.
 
 The prefix `rw` is a setting of the workers. Beside the keys below they keep `rw:due`, `rw:dead` \
 and `rw:idem:TENANT:KEY`."""
@@ -87,15 +88,25 @@ def _channels() -> Schema:
         "record": (_KEYS.record, "Hash of one task: what it is, and its result.", ["record"]),
     }
     queues = {queue.name.lower(): _queue(queue) for queue in Queue}
-    return queues | {
-        name: {
-            "address": key("taskId").replace("{{taskId}}", "{taskId}"),
-            "description": text,
-            "messages": _references(messages),
-            "parameters": {"taskId": _TASK_ID},
-        }
-        for name, (key, text, messages) in keys.items()
+    cancel = {
+        "address": _KEYS.cancel,
+        "description": "Pub/sub channel of all workers: ids of tasks that were cancelled while "
+        "they ran. A worker that runs one stops its call.",
+        "messages": _references(["cancelledId"]),
     }
+    return (
+        queues
+        | {"cancel": cancel}
+        | {
+            name: {
+                "address": key("taskId").replace("{{taskId}}", "{taskId}"),
+                "description": text,
+                "messages": _references(messages),
+                "parameters": {"taskId": _TASK_ID},
+            }
+            for name, (key, text, messages) in keys.items()
+        }
+    )
 
 
 def _queue(queue: Queue) -> Schema:
@@ -122,6 +133,9 @@ def _operations() -> Schema:
         ),
         "follow": _operation("receive", "live", "SUBSCRIBE before the task is put on a queue."),
         "readLog": _operation("receive", "log", "XRANGE behind the last id seen."),
+        "cancel": _operation(
+            "send", "cancel", "Run cancel.lua, which ends the task and says its id here."
+        ),
         "readRecord": _operation("receive", "record", "HMGET the fields that are wanted."),
     }
 
@@ -148,6 +162,10 @@ def _messages() -> Schema:
         "task": _message("task", "TaskBody", tasks) | headers,
         "doorbell": _message("doorbell", "DoorbellBody", [doorbell]) | headers,
         **events,
+        "cancelledId": _message(
+            "cancelledId", "CancelledId", [{"name": "a task", "payload": examples.TASK_ID}]
+        )
+        | {"contentType": "text/plain"},
         "logEntry": _message("logEntry", "LogEntry", [entry]),
         "record": _message("record", "Record", [record]),
     }

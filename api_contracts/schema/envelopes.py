@@ -18,15 +18,13 @@ _DIGITS: Final[Schema] = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 def schemas(reference: str) -> dict[str, Schema]:
     """Return each schema by its name; ``reference`` is the template of the contract's own."""
     task = {"$ref": reference.format(model="Task")}
-    doorbell = {
-        "description": "The id of a task that is on record.",
-        "type": "string",
-        "format": "uuid",
-    }
+    task_id: Schema = {"type": "string", "format": "uuid"}
+    doorbell = {"description": "The id of a task that is on record.", **task_id}
     headers = {"$ref": reference.format(model="CeleryHeaders")}
     return {
         "CeleryHeaders": _celery_headers(),
         "TaskBody": _celery_body("A task, whole. The worker writes its record.", task),
+        "CancelledId": {"description": "The id of a task that was cancelled.", **task_id},
         "DoorbellBody": _celery_body("A doorbell: the record tells the rest.", doorbell),
         "KombuMessage": _kombu_message(headers),
         "LogEntry": _log_entry(),
@@ -125,6 +123,7 @@ def _record() -> Schema:
             "state": {"enum": [state.value for state in State]},
             "attempt": _DIGITS,
             "failures": _DIGITS,
+            "replays": _DIGITS,
             "created_at": moment,
             "claimed_at": moment,
             "due_at": moment,

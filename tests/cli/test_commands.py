@@ -92,6 +92,7 @@ FAILURES: Final[list[tuple[errors.RouterWorkerError, Exit, str]]] = [
     (errors.StoreUnavailable("Redis is away"), Exit.NO_REDIS, "Redis is away"),
     (errors.ResultTimeout("not yet"), Exit.TIMED_OUT, "not yet"),
     (errors.StreamReset("i"), Exit.FAILED, "i"),
+    (errors.NotDead("its state\x1b[2J"), Exit.FAILED, "its state[2J"),
     (TaskFailed(ERROR), Exit.FAILED, "the task failed: rate_limited: slow[2J down"),
     (errors.TaskCancelled("i"), Exit.FAILED, "task i was cancelled"),
     (
@@ -168,6 +169,7 @@ def test_what_is_no_json_object_is_refused(content: str | bytes) -> None:
     [
         (0, "0 s"), (4, "0.004 s"), (644, "0.64 s"), (2_130, "2.1 s"), (9_999, "10 s"),
         (10_000, "10 s"), (93_400, "93 s"), (599_000, "599 s"), (600_000, "10 min"),
+        (7_199_000, "120 min"), (7_200_000, "2 h"), (172_799_000, "48 h"), (604_800_000, "7 d"),
     ],
 )  # fmt: skip
 def test_durations_read_well(ms: int, said: str) -> None:

@@ -9,6 +9,7 @@ from api_contracts.errors import ErrorCode
 from tests.cli.shell import Ran, Shell
 from tests.conftest import StartValkey
 from tests.parts.gate import Do, Gate, whole
+from tests.parts.sentinels import MASTER, Sentinels
 from tests.parts.web import free_port
 from tests.parts.worker import API_KEY
 from worker.cli import probes
@@ -65,6 +66,29 @@ def test_a_server_that_forgets_or_evicts_is_wrong(doctor: Shell, start_valkey: S
     text = doctor.run_here("doctor", REDIS_URL=server.url)
     assert "WRONG  eviction     maxmemory-policy allkeys-lru" in text.out
     assert "\n                    -> set maxmemory-policy noeviction" in text.out
+
+
+def test_the_master_of_sentinels_is_examined_and_one_that_they_lack_is_wrong(
+    doctor: Shell, sentinels: Sentinels
+) -> None:
+    url = sentinels.url.replace("sentinel://", "sentinel://asker:hunter2@")
+    places = url.partition("@")[2].partition("/")[0].replace(",", ", ")
+    for server in sentinels.servers:
+        with redis.Redis.from_url(server.url) as client:
+            client.execute_command("ACL", "SETUSER", "asker", "on", ">hunter2", "~*", "&*", "+@all")
+    ran = doctor.run_here("doctor", "--json", REDIS_URL=url)
+    found = findings(ran)
+    assert found["redis"]["ok"] is True, ran.out
+    assert found["redis"]["says"].endswith(f"answers at {MASTER} of sentinels {places}")
+    assert found["persistence"]["ok"] is False, "it is the master's own answer"
+    assert found["queues"]["ok"] is True
+    ran = doctor.run_here("doctor", "--json", REDIS_URL=url.replace(MASTER, "nobody"))
+    found = findings(ran)
+    assert found["redis"]["ok"] is False
+    assert found["redis"]["says"].endswith(
+        ": no sentinel that answers names a living master 'nobody'"
+    )
+    assert "hunter2" not in ran.out
 
 
 def test_a_redis_and_a_broker_that_are_away_are_wrong(doctor: Shell) -> None:

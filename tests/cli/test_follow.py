@@ -9,13 +9,13 @@ from typing import Any, Final
 import pytest
 import redis
 
-from api_contracts.names import Keys
 from api_contracts.requests import new_id
 from api_contracts.results import Result, Status
 from tests.cli.shell import Shell
 from tests.cli.test_ask import SLOW, message
 from tests.parts import answers
 from tests.parts.gate import Gate, stream, whole
+from tests.parts.scripts import KEYS, Hand
 from tests.parts.wait import until
 
 MESSAGES: Final[list[Any]] = [{"role": "user", "content": "?"}]
@@ -52,7 +52,7 @@ def test_ctrl_c_while_nothing_has_come_names_the_task(shell: Shell) -> None:
         shell.start("result", task_id) as result,
         redis.Redis.from_url(shell.env["REDIS_URL"]) as server,
     ):
-        until(lambda: server.pubsub_channels(Keys().live(task_id)), "somebody listens")
+        until(lambda: server.pubsub_channels(KEYS.live(task_id)), "somebody listens")
         result.interrupt()
         ran = result.wait()
     assert (ran.status, ran.out) == (130, "")
@@ -142,6 +142,22 @@ def test_an_unknown_id_exits_with_3(shell: Shell, command: str, task_id: str) ->
     assert ran.err.startswith(f"Error: no task {shown}: it never existed, or ")
 
 
+def test_a_cursor_that_is_older_than_the_log_exits_with_3(shell: Shell) -> None:
+    with redis.Redis.from_url(shell.env["REDIS_URL"]) as server:
+        hand = Hand(server, shell.client.enqueue(CHAT).id)
+        hand.say("one", "two", "three")
+        server.xtrim(KEYS.events(hand.task_id), maxlen=1, approximate=False)
+        trimmed = shell.run_here("watch", hand.task_id, "--after", "1-1")
+        server.delete(KEYS.events(hand.task_id))
+        gone = shell.run_here("watch", hand.task_id)
+    assert (trimmed.status, trimmed.out, gone.status, gone.out) == (3, "", 3, "")
+    assert trimmed.err == (
+        f"Error: the log of task {hand.task_id} no longer holds what follows 1-1: "
+        "it goes on at 1-3; ask for the task's result\n"
+    )
+    assert gone.err.startswith(f"Error: the log of task {hand.task_id} is gone: ask for its status")
+
+
 @pytest.mark.parametrize(
     "arguments", [["chat", "?"], ["watch", new_id()], ["result", new_id()], ["status", new_id()]]
 )
@@ -153,12 +169,22 @@ def test_a_redis_that_is_away_exits_with_4(shell: Shell, arguments: list[str]) -
     assert "hunter2" not in ran.err
 
 
-@pytest.mark.parametrize("url", ["localhost:6379", "redis://:hunter/2@127.0.0.1:1/0"])
-def test_an_address_that_is_none_exits_with_2(shell: Shell, url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("localhost:6379", "must begin with redis://HOST, rediss://HOST or sentinel://HOST"),
+        ("redis://:hunter/2@127.0.0.1:1/0", "cannot be read; is the port a number, and is the "),
+        ("sentinel://:hunter@127.0.0.1:1", "must name the master that its sentinels watch"),
+        ("sentinel://:hunter/2@127.0.0.1:1/0?master_name=m", "must read sentinel://USER:PASSWORD@"),
+    ],
+)
+def test_an_address_that_is_none_exits_with_2(shell: Shell, url: str, says: str) -> None:
     ran = shell.run_here("status", new_id(), REDIS_URL=url)
     assert ran.status == 2
-    assert "it must read redis://HOST:PORT/0" in ran.err
+    assert f"Error: REDIS_URL {says}" in ran.err
     assert "hunter" not in ran.err
+    ran = shell.run_here("status", new_id(), ROUTER_WORKER_BROKER_URL=url)
+    assert f"Error: ROUTER_WORKER_BROKER_URL {says}" in ran.err
 
 
 def test_an_event_id_that_is_none_exits_with_2(shell: Shell) -> None:

@@ -12,7 +12,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from api_contracts.client import AsyncClient, AsyncHandle, Client, Handle
 from api_contracts.events import Event
 from api_contracts.requests import Task
-from api_contracts.results import Result, Status
+from api_contracts.results import DeadLetter, Result, Status
 from tests.parts.cable import Cable
 from tests.parts.scripts import Hand, a_task
 
@@ -25,6 +25,14 @@ class Shell(Protocol):
     def text(self, task_id: str, on_reset: Callable[[], None] | None = None) -> Iterator[str]: ...
     def result(self, task_id: str, timeout: float | None = None) -> Result: ...
     def status(self, task_id: str) -> Status: ...
+    def cancel(self, task_id: str) -> bool: ...
+    def dead_letters(
+        self, limit: int = 100, before: DeadLetter | None = None
+    ) -> list[DeadLetter]: ...
+    def dead_letter(self, letter_id: str) -> DeadLetter: ...
+    def dead_letter_body(self, letter_id: str) -> bytes: ...
+    def replay(self, task_id: str) -> None: ...
+    def drop(self, letter_id: str) -> None: ...
 
 
 class SyncShell:
@@ -33,9 +41,15 @@ class SyncShell:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.result, self.status, self.stream = client.result, client.status, client.stream
+        self.dead_letters, self.dead_letter = client.dead_letters, client.dead_letter
+        self.dead_letter_body = client.dead_letter_body
+        self.replay, self.drop = client.replay, client.drop
 
     def enqueue(self, task: Task | dict[str, Any]) -> str:
         return self.client.enqueue(task).id
+
+    def cancel(self, task_id: str) -> bool:
+        return Handle(self.client, task_id).cancel()
 
     def text(self, task_id: str, on_reset: Callable[[], None] | None = None) -> Iterator[str]:
         return Handle(self.client, task_id).text(on_reset)
@@ -64,6 +78,24 @@ class AsyncShell:
 
     def status(self, task_id: str) -> Status:
         return self._portal.call(self.client.status, task_id)
+
+    def cancel(self, task_id: str) -> bool:
+        return self._portal.call(AsyncHandle(self.client, task_id).cancel)
+
+    def dead_letters(self, limit: int = 100, before: DeadLetter | None = None) -> list[DeadLetter]:
+        return self._portal.call(self.client.dead_letters, limit, before)
+
+    def dead_letter(self, letter_id: str) -> DeadLetter:
+        return self._portal.call(self.client.dead_letter, letter_id)
+
+    def dead_letter_body(self, letter_id: str) -> bytes:
+        return self._portal.call(self.client.dead_letter_body, letter_id)
+
+    def replay(self, task_id: str) -> None:
+        self._portal.call(self.client.replay, task_id)
+
+    def drop(self, letter_id: str) -> None:
+        self._portal.call(self.client.drop, letter_id)
 
     def close(self) -> None:
         """Close what a test has left open."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from api_contracts.client import AsyncClient, AsyncHandle, Client, Handle
+from api_contracts.client import AsyncClient, AsyncHandle, Client, Handle, connection
 from api_contracts.errors import ResultTimeout
 from tests.parts.cable import Cable
 from tests.parts.scripts import Hand, a_task, wait_for_subscriber
@@ -128,6 +128,11 @@ async def cancelled_async(client: AsyncClient, hand: Hand) -> None:
                 await wait
 
 
+async def _read(client: AsyncClient, task_id: str) -> None:
+    async for _ in AsyncHandle(client, task_id).text():
+        continue
+
+
 async def _drain(client: AsyncClient, task_id: str) -> None:
     async for _ in client.stream(task_id):
         continue
@@ -238,6 +243,44 @@ async def test_answers_never_go_to_another_question_when_calls_are_cancelled(
         assert (await async_client.enqueue(task)).id == task.id
         assert (await async_client.status(task.id)).created_at > 0
     assert cancelled > INTERRUPTS // 2
+
+
+@pytest.mark.parametrize("ask", [AsyncClient.result, _drain, _read])
+async def test_a_wait_that_is_cancelled_ends_at_once_at_whatever_moment(
+    redis_url: str, hand: Hand, ask: Callable[[AsyncClient, str], Awaitable[Any]]
+) -> None:
+    """A cancellation that meets an answer must not get lost: the wait would go on for ever."""
+    for moment in range(INTERRUPTS):
+        async with AsyncClient(redis_url) as client:
+            call = asyncio.ensure_future(ask(client, hand.task_id))
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            call.cancel()
+            done, _ = await asyncio.wait([call], timeout=connection.SILENCE_S / 2)
+            assert done, f"cancelled after {moment} rounds of the loop, it goes on"
+            assert call.cancelled()
+
+
+async def test_a_caller_who_is_cancelled_may_still_ask(
+    async_client: AsyncClient, hand: Hand
+) -> None:
+    """In the block that cleans up behind him."""
+    asked: list[str] = []
+
+    async def follow() -> None:
+        try:
+            await _drain(async_client, hand.task_id)
+        finally:
+            asked.append((await async_client.status(hand.task_id)).state)
+            async with aclosing(async_client.stream(hand.task_id)) as events:
+                asked.append((await anext(events)).type)
+
+    call = asyncio.ensure_future(follow())
+    await asyncio.sleep(0.1)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert asked == ["running", "queued"]
 
 
 @contextmanager

@@ -65,6 +65,22 @@ def test_a_task_is_on_record_looked_after_and_rung(shell: Shell, redis: Redis) -
     assert rung(redis) == []
 
 
+def test_a_large_body_stands_in_the_record_alone(shell: Shell, redis: Redis) -> None:
+    """Neither its doorbell nor its log nor anything else grows with it."""
+    others = []
+    shell.enqueue(a_task())  # the first one loads the script, and may ring twice for it
+    for text in ("x", "x" * 4_000_000):
+        redis.flushall()
+        task = a_task(text, idempotency_key="k")
+        shell.enqueue(task)
+        sizes: dict[bytes, Any] = {key: redis.memory_usage(key, 0) for key in redis.scan_iter()}
+        assert sizes.pop(KEYS.record(task.id).encode()) > len(text)
+        others.append(sorted(sizes.values()))
+    small, large = others
+    assert len(small) == 4, "doorbell, log, due time and key"
+    assert all(abs(one - two) < 64 for one, two in zip(small, large, strict=True)), others
+
+
 def test_a_task_may_be_a_plain_dict(shell: Shell, redis: Redis) -> None:
     request = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
     task_id = shell.enqueue({"kind": "chat", "request": request})

@@ -183,6 +183,7 @@ def test_the_channels_are_the_names_that_the_code_uses() -> None:
     assert addresses == {
         "interactive": Queue.INTERACTIVE,
         "batch": Queue.BATCH,
+        "cancel": keys.cancel,
         "live": keys.live("ID").replace("{ID}", tag),
         "log": keys.events("ID").replace("{ID}", tag),
         "record": keys.record("ID").replace("{ID}", tag),

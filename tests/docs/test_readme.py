@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from api_contracts.client import Client
 from api_contracts.schema import examples
 from tests.conftest import StartValkey, StartWorker
+from tests.parts.letters import bury
 from tests.parts.need import need
 from tests.parts.program import ROOT, without_settings
+from tests.parts.scripts import KEYS, Scripts, a_task
 from tests.parts.simulator import Simulator
 from tests.parts.worker import API_KEY
 from worker.demo.picture import chessboard
@@ -98,39 +101,67 @@ def test_a_python_program_runs_as_it_stands(name: str, url: str, tmp_path: Path)
     assert "stop" in said if name == "python" else said.splitlines()[-1].endswith("completed")
 
 
-def test_the_node_program_runs_as_it_stands(url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["node", "record-first"])
+def test_a_node_program_runs_as_it_stands(name: str, url: str, tmp_path: Path) -> None:
     node = shutil.which("node")
     need(node is not None, "node is not installed")
     need((ROOT / "tests/node_modules/celery-node").exists(), "run: npm ci --prefix tests")
     assert node is not None
     path = tmp_path / "program.mjs"
-    path.write_text(program("node", url))
+    path.write_text(program(name, url))
     (tmp_path / "node_modules").symlink_to(ROOT / "tests/node_modules")
+    (tmp_path / "create.lua").symlink_to(ROOT / "api_contracts/client/lua/create.lua")
     said = run([node, str(path)], tmp_path).splitlines()
     assert said[0] == "0-1 queued"
     assert said[-1].endswith("completed")
 
 
+@pytest.mark.parametrize("name", ["terminal", "dead"])
 def test_the_commands_for_a_terminal_run_as_they_stand(
-    tmp_path: Path, start_valkey: StartValkey, worker_process: StartWorker
+    name: str, tmp_path: Path, start_valkey: StartValkey, worker_process: StartWorker
 ) -> None:
     simulator, server = Simulator(tmp_path), start_valkey()
     worker_process(simulator.url, REDIS_URL=server.url)
     (tmp_path / "cat.jpg").write_bytes(chessboard())
     (tmp_path / "request.json").write_text(json.dumps(examples.TASKS["native Claude"]["request"]))
-    with Client(server.url) as client:
-        known = client.enqueue(examples.TASK).id
     settings = {
         "REDIS_URL": server.url,
         "YOUROUTER_API_KEY": API_KEY,
         "ROUTER_WORKER_BASE_URL": simulator.url,
     }
-    lines = (
-        section("run: terminal").strip().removeprefix("```sh\n").removesuffix("```").splitlines()
-    )
+    lines = section(f"run: {name}").strip().removeprefix("```sh\n").removesuffix("```").splitlines()
     assert lines
-    for line in lines:
-        name, *arguments = shlex.split(line.replace(" ID", f" {known}"))
-        assert name == "router-worker"
-        assert run([*ROUTER_WORKER, *arguments], tmp_path, **settings), line
+    with Redis.from_url(server.url) as redis, Client(server.url) as client:
+        known = client.enqueue(examples.TASK).id
+        # One that nobody rings for: it can be cancelled.
+        Scripts(redis).create(waiting := a_task())
+        for line in lines:
+            letter = bury(redis, code="payment_required")
+            about = {"cancel": waiting.id, "dead": letter}.get(line.split()[1], known)
+            program_name, *arguments = shlex.split(line.replace(" ID", f" {about}"))
+            assert program_name == "router-worker"
+            assert run([*ROUTER_WORKER, *arguments], tmp_path, **settings), line
     simulator.program.stop()
+
+
+def test_the_program_that_cancels_runs_as_it_stands(
+    tmp_path: Path, redis_url: str, worker_process: StartWorker
+) -> None:
+    """Its task is running by the time, or still waits."""
+    simulator = Simulator(tmp_path, gap_ms=500)
+    worker_process(simulator.url)
+    path = tmp_path / "program.py"
+    path.write_text(program("cancel", redis_url))
+    assert run([sys.executable, str(path)], tmp_path) == "True\ncancelled\n"
+    simulator.program.stop()
+
+
+def test_the_program_that_replays_runs_as_it_stands(
+    tmp_path: Path, redis_url: str, redis: Redis
+) -> None:
+    task_ids = [bury(redis, code="payment_required"), bury(redis)]
+    path = tmp_path / "program.py"
+    path.write_text(program("letters", redis_url))
+    said = run([sys.executable, str(path)], tmp_path).splitlines()
+    assert [line.split()[0] for line in said] == task_ids[::-1]
+    assert redis.zrange(KEYS.dead, 0, -1) == [task_ids[1].encode()]

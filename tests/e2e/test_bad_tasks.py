@@ -16,8 +16,10 @@ from api_contracts.errors import InvalidTask
 from api_contracts.requests import CELERY_TASKS
 from tests.parts.bad_tasks import BAD
 from tests.parts.following import KEYS, Ear, ended, error_of, result_of
+from tests.parts.foreign import letters_of
 from tests.parts.gate import Gate, whole
 from tests.parts.tasks import GEMINI, PNG, PROMPT, chat, image, native
+from tests.parts.wait import until
 from tests.parts.worker import Worker
 
 Json = dict[str, Any]
@@ -192,15 +194,23 @@ def test_a_message_with_other_arguments_is_refused(
     assert "one positional argument" in error_of(redis, message)["message"]
 
 
-def test_a_message_whose_id_is_none_is_dropped_and_the_worker_goes_on(
-    worker: Worker, gate: Gate, redis: redis_library.Redis, producer: celery.Celery
+def test_a_message_whose_id_is_none_is_parked_and_the_worker_goes_on(
+    gate: Gate, redis: redis_library.Redis, producer: celery.Celery
 ) -> None:
     _send(producer, chat(temperature=9), message_id="order-17")
     _send(producer, "{not json", message_id="rw:{x}")
     gate.answer(GOOD)
     result_of(redis, _send(producer, chat()))
     assert [key for key in redis.scan_iter() if b"order-17" in key or b"{x}" in key] == []
-    assert worker.output.count("invalid message dropped") >= 2
+    letters = until(lambda: letters_of(redis, 2), "two dead letters")
+    assert {json.loads(letter[b"error"])["message"] for letter in letters} == {
+        "id: must be a UUID in lower-case, such as 0b6f0c1e-5d2a-4c0e-9a53-0d7f5a1b2c3d",
+        "task: is not JSON",
+    }
+    assert {json.loads(letter[b"message"])["headers"]["id"] for letter in letters} == {
+        "order-17",
+        "rw:{x}",
+    }
 
 
 def test_our_own_client_sends_no_task_whose_deadline_is_past(

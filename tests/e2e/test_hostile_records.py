@@ -8,6 +8,7 @@ import redis as redis_library
 
 from api_contracts.client import Client
 from api_contracts.client.submission import CREATE, ring, submission
+from api_contracts.errors import TaskFailed
 from api_contracts.requests import new_id, parse_task
 from tests.parts.following import KEYS, ended, error_of, kinds, result_of
 from tests.parts.gate import Gate, whole
@@ -160,14 +161,30 @@ def test_keys_of_another_type_stop_no_worker(
     assert redis.get(KEYS.record(text)) == b"a text"
 
 
+@pytest.mark.parametrize("entry_id", ["7-7", f"{2**63}-1"])
+def test_a_log_in_which_nothing_can_be_written_ends_its_task_and_nobody_rings_for_it_again(
+    gate: Gate, client: Client, redis: redis_library.Redis, entry_id: str
+) -> None:
+    task_id = _record(redis, {"state": "held back"})
+    redis.xadd(KEYS.events(task_id), {"x": "y"}, id=entry_id)
+    redis.hset(KEYS.record(task_id), "state", "queued")
+    _ring(redis, task_id)
+    until(lambda: client.status(task_id).state == "failed", "its end")
+    with pytest.raises(TaskFailed, match="internal: Redis refuses to write the task's log"):
+        client.result(task_id)
+    assert redis.zscore(KEYS.due, task_id) is None
+    assert 0 < redis.ttl(KEYS.record(task_id)) <= 86_400
+    assert 0 < redis.ttl(KEYS.events(task_id)) <= 86_400
+    _goes_on(gate, client, redis)
+
+
 def test_strange_entries_in_a_log_stop_no_worker(
     gate: Gate, client: Client, redis: redis_library.Redis
 ) -> None:
-    for entry_id in ("0-7", "7-7", f"{2**63}-1"):
-        task_id = _record(redis, {"state": "held back"})
-        redis.xadd(KEYS.events(task_id), {"x": "y"}, id=entry_id)
-        redis.hset(KEYS.record(task_id), "state", "queued")
-        _ring(redis, task_id)
+    task_id = _record(redis, {"state": "held back"})
+    redis.xadd(KEYS.events(task_id), {"x": "y"}, id="0-7")
+    redis.hset(KEYS.record(task_id), "state", "queued")
+    _ring(redis, task_id)
     _goes_on(gate, client, redis)
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,12 +23,12 @@ QUESTION = [{"role": "user", "content": "hello"}]
 HEAD, *REST = answers.openai("a", "b", "c", "d")
 ANSWER = whole({"choices": [{"index": 0, "message": {"content": "ok"}, "finish_reason": "stop"}]})
 #: A lease that ends soon, and back-off that does not keep the test waiting.
-QUICK = {
+QUICK: Any = {
     "ROUTER_WORKER_LEASE_S": "2",
     "ROUTER_WORKER_HEARTBEAT_S": "0.5",
     "ROUTER_WORKER_RETRY_BASE_S": "0.05",
 }
-LONG = QUICK | {"ROUTER_WORKER_LEASE_S": "8"}
+LONG: Any = QUICK | {"ROUTER_WORKER_LEASE_S": "8"}
 
 
 @pytest.fixture

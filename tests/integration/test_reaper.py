@@ -129,9 +129,9 @@ def test_a_queue_that_is_merely_long_is_rung_for_by_nobody(
     with Client(redis_url) as client:
         for _ in range(length):
             client.chat("m", QUESTION)
-    for task_id in redis.zrange(Keys().due, 0, -1):
-        # All were to be looked at long ago, as after an hour in the queue.
-        redis.zadd(Keys().due, {task_id: 1})
+    # All were to be looked at long ago, as after an hour in the queue.
+    waiting: Any = redis.zrange(Keys().due, 0, -1)
+    redis.zadd(Keys().due, dict.fromkeys(waiting, 1))
     worker = worker_process(aimock.url, ROUTER_WORKER_CONCURRENCY="1", **QUICK)
     until(lambda: not redis.zcount(Keys().due, "-inf", 2), "the reaper has looked at all")
     assert worker.samples("redeliveries_total") == {}

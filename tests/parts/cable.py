@@ -26,6 +26,11 @@ class Cable:
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def lead_to(self, port: int) -> None:
+        """Lead to another port, as an address does after a failover; cut what leads to the old."""
+        self._to = ("127.0.0.1", port)
+        self.cut()
+
     def cut(self) -> None:
         """Cut every connection; new ones may be made."""
         with self._lock:

@@ -54,6 +54,8 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
     at: float = field(default_factory=time.monotonic)
+    #: Set when its caller has gone away while the answer hung.
+    left: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     @property
     def json(self) -> Any:
@@ -146,11 +148,12 @@ class _Handler(socketserver.StreamRequestHandler):
             return
         answer, behind = self.server.gate.note(request)
         if answer is not None:
-            self._play(answer)
+            self._play(answer, request)
         elif behind is not None:
             self._pass_on(request, behind)
         else:
-            self._play(whole({"error": {"message": "nobody is behind the gate"}}, status=404))
+            nobody = whole({"error": {"message": "nobody is behind the gate"}}, status=404)
+            self._play(nobody, request)
 
     def _read(self) -> Request | None:
         line = self.rfile.readline().decode("latin-1").split(" ")
@@ -163,7 +166,7 @@ class _Handler(socketserver.StreamRequestHandler):
         body = self.rfile.read(int(headers.get("content-length", 0)))
         return Request(line[0], line[1], headers, body)
 
-    def _play(self, answer: Answer) -> None:
+    def _play(self, answer: Answer, request: Request) -> None:
         for step in answer:
             if isinstance(step, bytes):
                 self.connection.sendall(step)
@@ -171,6 +174,7 @@ class _Handler(socketserver.StreamRequestHandler):
                 time.sleep(step.seconds)
             elif step is Do.HANG:
                 self.connection.recv(1)
+                request.left.set()
             else:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 # Both hold the socket open; the server's own end would say farewell.

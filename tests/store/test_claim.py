@@ -87,7 +87,18 @@ def test_the_same_token_claims_the_same_attempt_again(scripts: Scripts, task: Ta
     before = scripts.record(task.id), scripts.log(task.id)
     again = claimed(scripts, task, "token")
     assert (again.attempt, again.claimed_at, again.due_at) == (1, first.claimed_at, first.due_at)
-    assert (scripts.record(task.id), scripts.log(task.id)) == before
+    lease = {b"lease_until": scripts.record(task.id)[b"lease_until"]}
+    assert (scripts.record(task.id), scripts.log(task.id)) == (before[0] | lease, before[1])
+
+
+def test_a_claim_that_is_asked_for_again_has_its_lease_from_then(
+    scripts: Scripts, task: Task
+) -> None:
+    """Redis may have been away for longer than a lease since it was asked for first."""
+    claimed(scripts, task, "token")
+    scripts.set(task.id, lease_until=1)
+    claimed(scripts, task, "token")
+    assert scripts.claim(task.id, "another") is NotClaimed.HELD
 
 
 def test_the_token_of_an_attempt_that_is_over_claims_nothing(scripts: Scripts, task: Task) -> None:
@@ -152,7 +163,19 @@ def test_a_task_past_its_start_by_expires_in_the_claim(
     assert place == parse_event(event).id == "0-2"
     assert endings(scripts.log(task.id)) == ["expired"]
     assert [any_redis.ttl(key) for key in (KEYS.record(task.id), KEYS.events(task.id))] == [90, 90]
-    assert scripts.claim(task.id, "token") is NotClaimed.ENDED
+    log = scripts.log(task.id)
+    assert scripts.claim(task.id, "another") is NotClaimed.ENDED
+    assert scripts.claim(task.id, "token") is NotClaimed.EXPIRED, "its answer was lost"
+    assert scripts.log(task.id) == log
+
+
+@pytest.mark.parametrize("ttl", ["", "0", "-1", "x", "2592001", "9" * 16, "9" * 40])
+def test_a_time_to_live_that_is_none_is_a_day(scripts: Scripts, ttl: str) -> None:
+    task = expiring(scripts, 1)
+    scripts.set(task.id, result_ttl=ttl)
+    assert scripts.claim(task.id, "token") is NotClaimed.EXPIRED
+    keys = (KEYS.record(task.id), KEYS.events(task.id))
+    assert [scripts.redis.ttl(key) for key in keys] == [86_400, 86_400]
 
 
 def test_a_start_by_in_the_future_or_after_the_start_does_not_matter(scripts: Scripts) -> None:

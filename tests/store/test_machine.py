@@ -1,8 +1,9 @@
 """Several workers, one task, and everything that may go wrong between them.
 
 Hypothesis chooses who does what and when: claims, batches, ends, heartbeats; workers that die,
-sleep past their lease, or send a batch again because the reply was lost. A model of a few lines
-says what each script must answer; after every step log and record must be as it says.
+sleep past their lease, or send a batch again because the reply was lost; somebody who cancels the
+task, or replays it. A model of a few lines says what each script must answer; after every step
+log and record must be as it says.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +34,8 @@ NEVER = 99_999_999_999_999
 WORKERS = st.sampled_from(["ann", "bob", "cleo"])
 #: One of those who believe that they have an attempt.
 SEATED = st.runner().flatmap(lambda machine: st.sampled_from(sorted(machine.seats)))
-ENDS = st.sampled_from([State.COMPLETED, State.FAILED, State.CANCELLED, State.RETRYING])
+#: Most ends let the task go on: it is retried, or may be replayed.
+ENDS = st.sampled_from([State.RETRYING, State.FAILED] * 3 + [State.COMPLETED, State.CANCELLED])
 #: The last batch of a worker, to be sent again, and what its calls must answer then.
 Batch = list[tuple[Callable[[], Any], Callable[[], int]]]
 
@@ -65,13 +67,19 @@ class Workers(RuleBasedStateMachine):
         # The model: what record and log must be.
         self.state, self.attempt, self.token = State.QUEUED, 0, ""
         self.lease_over = self.due = False
-        self.fate = ""
+        self.fate, self.patience = "", 0
         self.places = [("0-1", "queued")]
+        self.replays, self.told = 0, list[bytes]()
 
-    @initialize(fate=st.sampled_from(["begun"] * 8 + ["refused", "too late"]))
-    def decide_its_fate(self, fate: str) -> None:
-        """Most tasks are begun: those that are not end too soon to show much."""
-        self.fate = fate
+    @initialize(
+        fate=st.sampled_from(["begun"] * 8 + ["refused", "too late"]), patience=st.integers(0, 60)
+    )
+    def decide_its_fate(self, fate: str, patience: int) -> None:
+        """Most tasks are begun, and nobody cancels them for so many steps.
+
+        Those that are not end too soon to show much.
+        """
+        self.fate, self.patience = fate, patience
         if fate == "too late":
             self.scripts.set(self.task_id, expires_at=1)
 
@@ -129,6 +137,7 @@ class Workers(RuleBasedStateMachine):
         del self.seats[name]
 
     @precondition(lambda self: self.state != State.QUEUED or self.fate == "refused")
+    @precondition(lambda self: not self.replays)
     @rule()
     def refuse(self) -> None:
         """Somebody ends the task before its first attempt."""
@@ -136,6 +145,29 @@ class Workers(RuleBasedStateMachine):
         assert self.scripts.settle(self.task_id, "0-2", State.FAILED) == int(ours)
         if self.state == State.QUEUED:
             self.ended("0-2", State.FAILED)
+
+    # What others do.
+
+    @precondition(lambda self: self.patience <= 0)
+    @rule()
+    def cancel(self) -> None:
+        word = self.state if self.state.ended else State.CANCELLED
+        assert self.scripts.cancel(self.task_id) == word.encode()
+        if not self.state.ended:
+            self.ended(self.behind_the_last(), State.CANCELLED)
+
+    @precondition(lambda self: self.state == State.FAILED)
+    @rule(again=st.booleans())
+    def replay(self, *, again: bool) -> None:
+        """``again``: the reply was lost."""
+        looked_at = str(self.replays) if self.replays else ""
+        log = self.scripts.log(self.task_id)
+        for _ in range(1 + again):
+            assert self.scripts.replay(self.task_id, looked_at) == b"replayed"
+        self.told += [event for _, event in log]
+        self.places = [(self.behind_the_last(), "queued")]
+        self.replays += 1
+        self.state, self.fate = State.QUEUED, "begun"
 
     # What time does.
 
@@ -155,6 +187,7 @@ class Workers(RuleBasedStateMachine):
 
     @invariant()
     def log_and_record_are_as_the_model_says(self) -> None:
+        self.patience -= 1
         log = self.scripts.log(self.task_id)
         assert [(place, parse_event(event).type) for place, event in log] == self.places
         assert all(parse_event(event).id == place for place, event in log)
@@ -166,10 +199,12 @@ class Workers(RuleBasedStateMachine):
         with self.stack:
             published = self.heard()
         log = self.scripts.log(self.task_id)
-        assert published == [event for _, event in log], "each event is published once"
+        told = [*self.told, *(event for _, event in log)]
+        assert published == told, "each event is published once"
         events = [parse_event(event) for event in published]
         assert all(one.cursor < two.cursor for one, two in pairwise(events))
-        assert not any(event.type in ENDINGS for event in events[:-1]), "nothing behind an ending"
+        behind = [two.type for one, two in pairwise(events) if one.type in ENDINGS]
+        assert behind == ["queued"] * self.replays, "nothing behind an ending but a replay"
         begun = [(n, event) for n, event in enumerate(events) if isinstance(event, Started)]
         assert [event.attempt for _, event in begun] == list(range(1, len(begun) + 1))
         for n, event in begun:
@@ -184,6 +219,7 @@ class Workers(RuleBasedStateMachine):
     def claimed(self, token: str) -> int | NotClaimed:
         """What a claim must answer: why not, or the number of its attempt."""
         if self.state == State.RUNNING and token == self.token:
+            self.lease_over = False
             return self.attempt
         if self.state == State.RUNNING and not self.lease_over:
             return NotClaimed.HELD
@@ -224,6 +260,10 @@ class Workers(RuleBasedStateMachine):
             return int(self.places[-1] == (place, end))
 
         return lambda: self.scripts.settle(self.task_id, place, end, due_at=NEVER), expected
+
+    def behind_the_last(self) -> str:
+        attempt, _, seq = self.places[-1][0].partition("-")
+        return f"{attempt}-{int(seq) + 1}"
 
     def ended(self, place: str, state: State) -> None:
         self.state, self.due = state, False

@@ -8,7 +8,7 @@ import pytest
 
 from tests.parts.wait import until_async
 from worker import pump as pump_module
-from worker.pump import BATCH, Closed, Command, Operation, Pump
+from worker.pump import BATCH, BATCH_BYTES, Closed, Command, Operation, Pump
 
 
 class Gone(Exception):
@@ -94,6 +94,24 @@ async def test_a_flood_is_cut_into_batches_in_its_order(pump: Pump, server: Serv
     assert await ask_all(pump, words) == words
     assert server.taken == words
     assert max(len(batch) for batch in server.batches) == BATCH
+
+
+async def test_what_is_large_is_sent_in_several_goes_in_its_order(
+    pump: Pump, server: Server
+) -> None:
+    """Else what gathers while Redis is away would never pass a slow link within its time-out."""
+    server.answers.clear()
+    first = asyncio.create_task(pump.ask("first"))
+    await server.asked.wait()
+    large = bytes(BATCH_BYTES // 3)
+    commands = [(0, large), (1, large), (2, large), (3, large), (4, large * 9), (5,), (6, large)]
+    asked = [asyncio.create_task(pump.ask(*command)) for command in commands]
+    await asyncio.sleep(0)
+    server.answers.set()
+    await first
+    assert await asyncio.gather(*asked) == list(range(7))
+    goes = [[command[0] for command in batch] for batch in server.batches]
+    assert goes == [["first"], [0, 1, 2], [3], [4], [5, 6]]
 
 
 async def test_a_batch_that_was_cut_off_is_sent_again_before_all_others(

@@ -15,14 +15,16 @@ from api_contracts.errors import ErrorCode, TaskError
 from api_contracts.names import Queue, State
 from tests.conftest import StartValkey
 from tests.parts.cable import Cable
-from tests.parts.scripts import KEYS, Scripts, a_task, chunk, ending, endings, types
+from tests.parts.scripts import KEYS, LEASE_MS, Scripts, a_task, chunk, ending, endings, types
 from tests.parts.wait import until_async
 from tests.store.conftest import StartStore
 from worker import pump as pump_module
 from worker import writer as writer_module
 from worker.claim import Claim, NotClaimed
+from worker.look import Word
 from worker.pump import Closed
-from worker.store import Store
+from worker.store import Refusal, Store
+from worker.store.duties import DOORBELL_LIMIT
 from worker.writer import Stop, Stopped, Writer
 
 ERROR = TaskError(code=ErrorCode.INVALID_REQUEST, message="what is this?", retryable=False)
@@ -122,6 +124,31 @@ async def test_a_claim_whose_reply_is_lost_costs_no_attempt(
     assert isinstance(claim, Claim)
     assert claim.attempt == 1
     assert types(Scripts(redis).log(task.id)) == ["queued", "started"]
+
+
+async def test_a_claim_is_looked_after_from_its_first_moment(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    """A task that has long waited is not due to be looked at for as long again."""
+    store = await start_store(redis_url)
+    task = a_task()
+    await store.create(task, now_ms())
+    hours: Any = {task.id: now_ms() + 10 * 3_600_000}
+    redis.zadd(KEYS.due, hours)
+    assert isinstance(await store.claim(task.id), Claim)
+    due: Any = redis.zscore(KEYS.due, task.id)
+    assert due <= now_ms() + LEASE_MS
+
+
+async def test_a_claim_lets_nobody_look_later_than_was_planned(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store = await start_store(redis_url)
+    task = a_task()
+    await store.create(task, now_ms())
+    before = redis.zscore(KEYS.due, task.id)
+    assert isinstance(await store.claim(task.id), Claim)
+    assert redis.zscore(KEYS.due, task.id) == before
 
 
 async def test_connections_that_are_killed_at_any_moment_lose_and_double_nothing(
@@ -307,9 +334,10 @@ async def test_a_foreign_task_is_put_on_record_once(
     store = await start_store(redis_url)
     task = a_task("hello")
     at = now_ms()
-    assert await store.create(task, at)
-    assert await store.create(task, at + 1)
-    assert not await store.create(a_task("bye").model_copy(update={"id": task.id}), at)
+    assert await store.create(task, at) == (task.id, True)
+    assert await store.create(task, at + 1) == (task.id, True)
+    other = a_task("bye").model_copy(update={"id": task.id})
+    assert await store.create(other, at) == (task.id, False)
     assert types(Scripts(redis).log(task.id)) == ["queued"]
     assert redis.zscore(KEYS.due, task.id) == at + RING_AGAIN_MS
 
@@ -321,8 +349,8 @@ async def test_a_refusal_ends_the_task_where_its_producer_looks(
     """However many replies are lost on the way."""
     store, task = await start_store(cable.url), a_task()
     cable.lose_replies(lost)
-    assert await store.refuse(task.id, "chat", ERROR, now_ms())
-    assert await store.refuse(task.id, "chat", ERROR, now_ms()), "its message came again"
+    assert await store.refuse(task.id, "chat", ERROR, now_ms()) is Refusal.NEW
+    assert await store.refuse(task.id, "chat", ERROR, now_ms()) is Refusal.KNOWN
     scripts = Scripts(redis)
     assert types(scripts.log(task.id)) == ["queued", "failed"]
     assert scripts.record(task.id)[b"state"] == b"failed"
@@ -338,7 +366,7 @@ async def test_a_refusal_touches_no_task_of_that_id(
     writer = await begun(store)
     scripts, task_id = Scripts(redis), writer.claim.task_id
     before = scripts.record(task_id), scripts.log(task_id), redis.zscore(KEYS.due, task_id)
-    assert not await store.refuse(task_id, "chat", ERROR, now_ms())
+    assert await store.refuse(task_id, "chat", ERROR, now_ms()) is Refusal.TAKEN
     after = scripts.record(task_id), scripts.log(task_id), redis.zscore(KEYS.due, task_id)
     assert after == before
 
@@ -412,3 +440,60 @@ async def test_one_spoilt_record_costs_no_other_lease(
         held.append((task.id, claim.token))
     redis.set(KEYS.record(tasks[1].id), "no hash")
     assert await store.renew(held) == [tasks[1].id]
+
+
+@pytest.mark.parametrize(
+    "rung_at",
+    [True, 10**15, 10**4000, -(10**4000), 1.5, "x", None],
+    ids=["true", "future", "beyond", "before", "half", "text", "none"],
+)
+async def test_an_oldest_message_that_says_nonsense_rings_for_nobody_and_spoils_no_batch(
+    start_store: StartStore, redis_url: str, redis: Redis, rung_at: object
+) -> None:
+    store = await start_store(redis_url)
+    writer = await begun(store)
+    task = a_task()
+    await store.create(task, now_ms())
+    redis.lpush(Queue.INTERACTIVE, json.dumps({"headers": {"rung_at": rung_at}}))
+    looking = asyncio.create_task(store.duties.look([task.id]))
+    while not looking.done():
+        say(writer)
+        await asyncio.sleep(0)
+    (look,) = await looking
+    assert look.word is Word.WAIT
+    assert await end(store, writer)
+    assert_whole(Scripts(redis), writer, writer.seq)
+
+
+async def test_a_large_message_at_the_end_of_a_queue_is_not_read_as_a_doorbell(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    """Whoever waits for its place in a queue must not hold up every stream."""
+    store = await start_store(redis_url)
+    task = a_task()
+    await store.create(task, now_ms())
+    doorbell = {"headers": {"rung_at": now_ms() - 1_000}}
+    redis.lpush(Queue.INTERACTIVE, json.dumps(doorbell))
+    redis.hset(KEYS.record(task.id), "created_at", now_ms() - 60_000)
+    redis.hset(KEYS.record(task.id), "due_at", now_ms() - 60_000)
+    redis.lset(Queue.INTERACTIVE, -1, json.dumps(doorbell | {"body": "x" * DOORBELL_LIMIT}))
+    (look,) = await store.duties.look([task.id])
+    assert look.word is Word.WAIT
+    redis.lset(Queue.INTERACTIVE, -1, json.dumps(doorbell))
+    (look,) = await store.duties.look([task.id])
+    assert look.word is Word.RING
+
+
+async def test_what_is_no_tasks_id_leaves_the_list_of_what_is_due(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    """A doorbell with such an id would be obeyed by nobody."""
+    store = await start_store(redis_url)
+    junk: Any = {b"\xff\xfe": 1, "no id": 1, "": 1}
+    redis.zadd(KEYS.due, junk)
+    record: Any = {"state": "queued", "kind": "chat", "created_at": 1}
+    redis.hset(KEYS.record("no id"), mapping=record)
+    looks = await store.duties.look(await store.duties.take(10))
+    assert [look.word for look in looks] == [Word.GONE] * 3
+    await store.duties.forget(*(look.task_id for look in looks))
+    assert redis.zcard(KEYS.due) == 0

@@ -80,7 +80,14 @@ def test_the_line_break_at_the_end_of_a_secret_file_is_no_part_of_the_key(
     assert load().api_key.get_secret_value() == KEY
 
 
-@pytest.mark.parametrize("url", [f"rediss://u:{PASSWORD}@host:6380/2", f"redis://:{PASSWORD}@h"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"rediss://u:{PASSWORD}@host:6380/2",
+        f"redis://:{PASSWORD}@h",
+        f"sentinel://u:{PASSWORD}@one,two:26380/1?master_name=m",
+    ],
+)
 def test_neither_key_nor_password_is_ever_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("REDIS_URL", url)
     settings = load()
@@ -102,7 +109,7 @@ def test_neither_key_nor_password_is_ever_shown(monkeypatch: pytest.MonkeyPatch,
         (
             "REDIS_URL",
             f"unix://:{PASSWORD}@/run/redis",
-            "REDIS_URL must begin with redis://HOST or rediss://HOST",
+            "REDIS_URL must begin with redis://HOST, rediss://HOST or sentinel://HOST",
         ),
         (
             "ROUTER_WORKER_BROKER_URL",
@@ -110,6 +117,14 @@ def test_neither_key_nor_password_is_ever_shown(monkeypatch: pytest.MonkeyPatch,
             (
                 "…BROKER_URL cannot be read; is the port a number, and is the password "
                 "percent-encoded?"
+            ),
+        ),
+        (
+            "REDIS_URL",
+            f"sentinel://u:{PASSWORD}@one,two/0",
+            (
+                "REDIS_URL must name the master that its sentinels watch: "
+                "sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/DB?master_name=NAME"
             ),
         ),
         (
@@ -236,7 +251,7 @@ def test_all_mistakes_are_told_at_once_under_what_to_do(monkeypatch: pytest.Monk
     assert str(caught.value).splitlines() == [
         "correct these environment variables and start again:",
         "  YOUROUTER_API_KEY is not set, and has no default",
-        "  REDIS_URL must begin with redis://HOST or rediss://HOST",
+        "  REDIS_URL must begin with redis://HOST, rediss://HOST or sentinel://HOST",
         "  ROUTER_WORKER_LEASE_S is '0', but must be greater than 0",
         "  ROUTER_WORKER_LEASE is not known; was ROUTER_WORKER_LEASE_S meant? If not, unset it",
     ]

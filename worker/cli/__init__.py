@@ -31,6 +31,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "watch": ("worker.cli.look:watch", "Follow a task to its end."),
     "result": ("worker.cli.look:result", "Wait for a task's result, and write it."),
     "status": ("worker.cli.look:status", "Say how a task stands."),
+    "cancel": ("worker.cli.cancel:cancel", "Cancel a task."),
+    "dead": ("worker.cli.dead:dead", "List, show, replay or drop dead letters."),
     "simulator": ("worker.cli.simulator:simulator", "Run a router to try things on."),
 }
 

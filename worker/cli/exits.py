@@ -23,9 +23,9 @@ class Exit(IntEnum):
 #: 2 is click's own for a wrong command line; 130 is what shells make of Ctrl-C (128 + SIGINT).
 MEANINGS: Final[dict[Exit, str]] = {
     Exit.OK: "all went well",
-    Exit.FAILED: "the task failed, was cancelled or expired; a check of doctor failed",
+    Exit.FAILED: "the task failed, was cancelled, expired or was over; doctor found a fault",
     Exit.USAGE: "wrong command line, settings or task",
-    Exit.NOT_FOUND: "no such task",
+    Exit.NOT_FOUND: "no such task, or its log no longer holds what follows --after",
     Exit.NO_REDIS: "Redis cannot be used",
     Exit.TIMED_OUT: "the task had not ended within --timeout; it goes on",
     Exit.INTERRUPTED: "Ctrl-C; a task that was enqueued goes on",

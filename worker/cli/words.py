@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Final
 
 from api_contracts.errors import TaskError
 from api_contracts.events import Event, Queued, Retrying, Started
 from api_contracts.results import Result, Status, Usage
 from worker.cli.terminal import one_line
+
+#: From how many ms on a duration is written in which unit, of how many ms.
+_LONG: Final = (
+    (172_800_000, 86_400_000, "d"),
+    (7_200_000, 3_600_000, "h"),
+    (600_000, 60_000, "min"),
+)
 
 
 def note(event: Event) -> str | None:
@@ -73,7 +81,8 @@ def report(status: Status, now_ms: int) -> Iterator[tuple[str, str]]:
     if status.kind is not None:
         yield "kind", status.kind
     failures = f", {_count(status.failures, 'failed call')}" if status.failures else ""
-    yield "state", f"{status.state} (attempt {status.attempt}{failures})"
+    replays = f", {_count(status.replays, 'replay')}" if status.replays else ""
+    yield "state", f"{status.state} (attempt {status.attempt}{failures}{replays})"
     if status.worker is not None:
         yield "worker", one_line(status.worker)
     moments = (
@@ -95,9 +104,10 @@ def moment(at_ms: int, now_ms: int) -> str:
 
 
 def seconds(ms: int) -> str:
-    """Write a duration as people read it: ``0.04 s``, ``2.1 s``, ``93 s``, ``12 min``."""
-    if ms >= 600_000:  # noqa: PLR2004 - ten minutes
-        return f"{ms / 60_000:.0f} min"
+    """Write a duration as people read it: ``0.04 s``, ``2.1 s``, ``93 s``, ``12 min``, ``5 d``."""
+    for least, unit, name in _LONG:
+        if ms >= least:
+            return f"{ms / unit:.0f} {name}"
     whole = ms / 1000
     return f"{whole:.0f} s" if ms >= 10_000 else f"{whole:.2g} s"  # noqa: PLR2004 - ten seconds
 

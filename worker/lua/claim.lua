@@ -5,11 +5,12 @@
 --
 -- Returns {'claimed', now, field, value, …} (the record as it now is), or {why not}:
 -- 'missing', 'ended', 'held' (a live worker has it), 'early' (its retry is not due),
--- 'expired' (this call wrote the ending). The same token claims the same attempt again, so a
--- worker whose connection was cut before the answer may ask once more.
+-- 'expired' (this call wrote the ending). The same token is told the same again, so a worker whose
+-- connection was cut before the answer may ask once more; its lease begins then.
 --
 -- Anybody may have written the record. A number in it that is none, or has more digits than Lua
--- counts with (16), counts as not said, and is replaced.
+-- counts with (16), counts as not said, and is replaced; a time to live that is longer than the
+-- longest that is allowed (30 days) likewise.
 
 local record, events = KEYS[1], KEYS[2]
 local id, channel, worker, token, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -22,7 +23,10 @@ local f = redis.call('HMGET', record,
   'state', 'attempt', 'lease_until', 'due_at', 'expires_at', 'token', 'result_ttl',
   'worker', 'deaths')
 local state, attempt, lease_until = f[1], number(f[2]) or 0, number(f[3]) or 0
-local due_at, expires_at, ttl = number(f[4]) or 0, number(f[5]), number(f[7]) or 86400
+local due_at, expires_at, ttl = number(f[4]) or 0, number(f[5]), number(f[7]) or 0
+if ttl < 1 or ttl > 2592000 then
+  ttl = 86400
+end
 if not state then
   return {'missing'}
 end
@@ -42,6 +46,7 @@ end
 local died = false
 if state == 'running' then
   if f[6] == token then
+    redis.call('HSET', record, 'lease_until', string.format('%d', now + lease))
     return claimed()
   end
   if lease_until > now then
@@ -54,7 +59,7 @@ elseif state == 'retrying' then
     return {'early'}
   end
 elseif state ~= 'queued' then
-  return {'ended'}
+  return {state == 'expired' and attempt == 0 and f[6] == token and 'expired' or 'ended'}
 end
 
 local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)
@@ -64,7 +69,7 @@ if attempt == 0 and expires_at and expires_at <= now then
   local event = string.format(
     '{"id":"0-%d","task_id":"%s","type":"expired","at":%s}', seq + 1, id, stamp)
   redis.call('XADD', events, '0-' .. (seq + 1), 'event', event)
-  redis.call('HSET', record, 'state', 'expired', 'ended_at', stamp)
+  redis.call('HSET', record, 'state', 'expired', 'ended_at', stamp, 'token', token)
   redis.call('HDEL', record, 'request')
   redis.call('PUBLISH', channel, event)
   redis.call('EXPIRE', record, ttl)
@@ -73,8 +78,9 @@ if attempt == 0 and expires_at and expires_at <= now then
 end
 
 -- Chunks of the attempt before stand between its 'started' (0) and its 'retrying', if it has one.
+-- A log of one entry has none: that of a task that was replayed begins anew.
 local notes = state == 'retrying' and 1 or 0
-local chunked = attempt > 0 and seq - notes > 0
+local chunked = attempt > 0 and seq - notes > 0 and redis.call('XLEN', events) > 1
 local resets = chunked or redis.call('HEXISTS', record, 'chunked') == 1
 
 local before = string.format('%d', attempt)

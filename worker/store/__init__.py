@@ -1,6 +1,6 @@
 """The only place in the worker that speaks to Redis: records, duties, and the link to both."""
 
-from worker.store.link import full
-from worker.store.records import Store
+from worker.store.link import full, passing
+from worker.store.records import Refusal, Store
 
-__all__ = ["Store", "full"]
+__all__ = ["Refusal", "Store", "full", "passing"]

@@ -30,10 +30,11 @@ TIMEOUT_S = 5.0
 #: Connections at most: one for the pump, one for the channel of cancellations, and some beside.
 _CONNECTIONS: Final = 8
 #: Refusals that pass: a failover (the connections are made anew), a server that starts or is
-#: held up by a script, a disk that is full. Full memory is none: what is smaller may still fit.
+#: held up by a script, or has just forgotten ours; a disk that is full. Full memory is none: what
+#: is smaller may still fit.
 _PASSING: Final = (
     RedisConnectionError, RedisTimeoutError, OSError, ReadOnlyError, ClusterDownError,
-    MasterDownError, TryAgainError,
+    MasterDownError, TryAgainError, NoScriptError,
 )  # fmt: skip
 _PASSING_CODES: Final = ("MISCONF", "BUSY", "NOREPLICAS")
 
@@ -107,7 +108,7 @@ class Link:
 def connect(url: str) -> Redis:
     """Make a client for this loop. Who finds all connections in use waits."""
     options = connection_options(TIMEOUT_S)
-    return open_async(url, max_connections=_CONNECTIONS, timeout=TIMEOUT_S, **options)
+    return open_async(url, wait_s=TIMEOUT_S, max_connections=_CONNECTIONS, **options)
 
 
 def passing(error: Any) -> str | None:

@@ -7,14 +7,16 @@ writer's (``lua/*.lua``); the rules stand there. Here they get their arguments.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
+from enum import Enum
 from typing import Any, Final
 from uuid import uuid4
 
 from redis.exceptions import RedisError, ResponseError
 
-from api_contracts.client.submission import RING_AGAIN_MS, submission
-from api_contracts.errors import TaskError
+from api_contracts.client.submission import RING_AGAIN_MS, key_commands, submission
+from api_contracts.errors import ErrorCode, TaskError
 from api_contracts.events import Failed
 from api_contracts.names import Keys, Queue, State
 from api_contracts.requests import Task
@@ -24,6 +26,10 @@ from worker.store.link import SHAS, Link, full
 
 #: How long the refusal of a foreign producer's task stays, in seconds: a day, as results do.
 REFUSAL_TTL_S: Final = 86_400
+#: How Redis refuses to write where somebody has put another type, or later entries.
+_SPOILT_WORDS: Final = ("WRONGTYPE", "XADD")
+#: What is said of a task whose record or log is none of ours.
+SPOILT: Final = "Redis refuses to write the task's log: somebody else has written there."
 #: How long a dead letter stays, in seconds: a week, for somebody to come back from holiday.
 DEAD_TTL_S: Final = 7 * 86_400
 #: As much of a parked message as is kept, in bytes: enough to see who sent it.
@@ -31,6 +37,14 @@ PARK_LIMIT: Final = 64 * 1024
 #: How long the channel of cancellations is listened to in one go, in seconds: then redis-py
 #: asks whether the connection lives.
 SILENCE_S: Final = 15.0
+
+
+class Refusal(Enum):
+    """What became of a refusal."""
+
+    NEW = "it is on record now"
+    KNOWN = "it was on record, from the same message that came twice"
+    TAKEN = "the id is another task's"
 
 
 class Store:
@@ -51,39 +65,80 @@ class Store:
         self.fenced = 0
 
     async def claim(self, task_id: str) -> Claim | NotClaimed:
-        """Ask for a task; see ``claim.lua``."""
+        """Ask for a task; see ``claim.lua``.
+
+        When its lease ends is noted before: a task that has waited for an hour is not due to be
+        looked at for another, and we may die before the first heartbeat.
+        """
         token = str(uuid4())
         command = self.link.script("claim", task_id, self._worker, token, self._lease_ms)
-        return read_claim(task_id, await self.pump.ask(*command))
+        watched = self.duties.watch_by(task_id, int(time.time() * 1000) + self._lease_ms)
+        try:
+            _, reply = await asyncio.gather(watched, self.pump.ask(*command))
+        except ResponseError as error:
+            if not any(word in str(error) for word in _SPOILT_WORDS):
+                raise
+            await self._spoilt(task_id)
+            return NotClaimed.SPOILT
+        return read_claim(task_id, reply)
 
-    async def create(self, task: Task, now_ms: int) -> bool:
-        """Write the record of a foreign producer's task; False where the id is another's.
+    async def _spoilt(self, task_id: str) -> None:
+        """End a task whose record or log somebody has spoilt, as far as Redis lets us."""
+        key, now_ms = self._keys.record(task_id), int(time.time() * 1000)
+        error = TaskError(code=ErrorCode.INTERNAL, message=SPOILT, retryable=False)
+        written = ("state", State.FAILED, "error", error.model_dump_json(), "ended_at", now_ms)
+        commands = (
+            ("HSET", key, *written),
+            ("EXPIRE", key, REFUSAL_TTL_S),
+            ("EXPIRE", self._keys.events(task_id), REFUSAL_TTL_S),
+            ("ZREM", self._keys.due, task_id),
+        )
+        asked = (self.pump.ask(*command) for command in commands)
+        await asyncio.gather(*asked, return_exceptions=True)
 
-        InvalidTask where it can be no record's. Its body may have 32 MiB: it is written as JSON
-        in a thread, since no stream would move meanwhile.
+    async def create(self, task: Task, now_ms: int) -> tuple[str, bool]:
+        """Write the record of a foreign producer's task.
+
+        Returns the id that it is known by, which is another's where its idempotency key is, and
+        whether the task on record under that id is the same. InvalidTask where it can be none.
+        Its body may have 32 MiB: it is written as JSON in a thread, since no stream would move
+        meanwhile.
         """
         commands = await asyncio.to_thread(submission, task, self._keys, now_ms)
+        owner = task.id
+        if asked := key_commands(task, self._keys):
+            _, named = await asyncio.gather(*(self.pump.ask(*command) for command in asked))
+            owner = named.decode()
+        if owner != task.id:
+            task = task.model_copy(update={"id": owner})
+            commands = await asyncio.to_thread(submission, task, self._keys, now_ms)
         due = self.pump.ask(*commands.due)
         made = self.pump.ask("EVALSHA", SHAS["create"], *commands.create_with_keys)
         _, word = await asyncio.gather(due, made)
-        return bool(word != b"other")
+        return owner, word != b"other"
 
-    async def refuse(self, task_id: str, kind: str, error: TaskError, now_ms: int) -> bool:
-        """Write a record that only says why a task was refused; False where the id is taken."""
+    async def refuse(self, task_id: str, kind: str, error: TaskError, now_ms: int) -> Refusal:
+        """Write a record that only says why a task was refused, unless the id is taken."""
         fields = ("kind", kind, "queue", Queue.INTERACTIVE, "result_ttl", REFUSAL_TTL_S)
         create = self.link.script("create", task_id, "", "", *fields)
         due = self.pump.ask("ZADD", self._keys.due, "NX", now_ms + RING_AGAIN_MS, task_id)
         _, word = await asyncio.gather(due, self.pump.ask(*create))
         if word == b"other":
-            return False
-        text = error.model_dump_json(exclude_none=True)
-        ending = Failed(id="0-2", task_id=task_id, at=now_ms, error=error)
-        event = ending.model_dump_json(exclude_none=True).encode()
-        written: dict[str, str | int | bytes] = {"error": text, "ended_at": now_ms}
-        ours = await self.settle(task_id, "0-2", "", event, State.FAILED, written, REFUSAL_TTL_S)
-        if ours:
-            await self.duties.forget(task_id)
-        return ours
+            return Refusal.TAKEN
+        known = word == b"same" and await self._ended(task_id)
+        if not known:
+            text = error.model_dump_json(exclude_none=True)
+            ending = Failed(id="0-2", task_id=task_id, at=now_ms, error=error)
+            event = ending.model_dump_json(exclude_none=True).encode()
+            written: dict[str, str | int | bytes] = {"error": text, "ended_at": now_ms}
+            await self.settle(task_id, "0-2", "", event, State.FAILED, written, REFUSAL_TTL_S)
+        await self.duties.forget(task_id)
+        return Refusal.KNOWN if known else Refusal.NEW
+
+    async def _ended(self, task_id: str) -> bool:
+        """Tell whether a task is over."""
+        state = await self.pump.ask("HGET", self._keys.record(task_id), "state")
+        return state is not None and State(state.decode()).ended
 
     async def park(self, queue: str, message: bytes, error: TaskError, now_ms: int) -> None:
         """Keep what was no message as a dead letter: its beginning, and why."""

@@ -1,0 +1,148 @@
+"""The door of kombu's transport: what it notes, turns away and puts back, on a real server."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import redis as redis_library
+from kombu import Connection, Consumer
+from kombu import Queue as KombuQueue
+
+from tests.conftest import StartValkey
+from tests.parts import foreign
+from tests.parts.wait import until
+from worker import embedded
+from worker.admission import NotAMessage
+from worker.transport import guarded_transport
+
+
+class Door:
+    """Notes what happens to messages, and puts them back as a worker does."""
+
+    def __init__(self, redis: redis_library.Redis) -> None:
+        self._redis = redis
+        self.answers = 0
+        self.turned_away: list[tuple[str, bytes, str]] = []
+        self.back: list[bytes] = []
+
+    def heard(self) -> None:
+        self.answers += 1
+
+    def turn_away(self, queue: str, message: bytes, error: NotAMessage) -> None:
+        self.turned_away.append((queue, message, str(error)))
+
+    def put_back(self, queue: str, message: bytes) -> None:
+        self.back.append(message)
+        self._redis.config_set("maxmemory", 0)
+        self._redis.rpush(queue, message)
+
+
+class Consuming:
+    """A consumer of the queue behind a door."""
+
+    def __init__(self, url: str, redis: redis_library.Redis) -> None:
+        self.door = Door(redis)
+        self.taken: list[str] = []
+        self._connection = Connection(url, transport=guarded_transport(self.door, url))
+        queue = KombuQueue(foreign.QUEUE, exchange="", routing_key=foreign.QUEUE)
+        self.consumer = Consumer(self._connection, [queue], on_message=self._take)
+        self.consumer.consume()
+
+    def _take(self, message: Any) -> None:
+        self.taken.append(message.headers["id"])
+
+    def ask(self) -> None:
+        """Ask for messages, as Celery's loop does, and read what has come by now."""
+        with suppress(TimeoutError):
+            self._connection.drain_events(timeout=0.05)
+
+    def until(self, look: Callable[[], object], what: str) -> None:
+        """Consume until ``look`` returns something true."""
+
+        def consumed() -> object:
+            self.ask()
+            return look()
+
+        until(consumed, what)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def server(start_valkey: StartValkey) -> embedded.EmbeddedServer:
+    return start_valkey(persistence=False)
+
+
+@pytest.fixture(name="redis")
+def own_redis(server: embedded.EmbeddedServer) -> Iterator[redis_library.Redis]:
+    with redis_library.Redis.from_url(server.url) as redis:
+        yield redis
+
+
+@pytest.fixture
+def consuming(server: embedded.EmbeddedServer, redis: redis_library.Redis) -> Iterator[Consuming]:
+    consuming = Consuming(server.url, redis)
+    yield consuming
+    consuming.close()
+
+
+def id_of(message: bytes) -> str:
+    return str(json.loads(message)["headers"]["id"])
+
+
+def test_every_answer_is_heard_an_empty_one_too(
+    consuming: Consuming, redis: redis_library.Redis
+) -> None:
+    consuming.until(lambda: consuming.door.answers >= 2, "two empty answers")
+    before = consuming.door.answers
+    foreign.send(redis)
+    consuming.until(lambda: consuming.taken, "a message")
+    assert consuming.door.answers > before
+
+
+def test_a_message_that_cannot_be_noted_goes_back_to_be_the_next(
+    consuming: Consuming, redis: redis_library.Redis
+) -> None:
+    redis.lpush(foreign.QUEUE, first := foreign.message("first"), foreign.message("second"))
+    redis.config_set("maxmemory", 1)
+    consuming.until(lambda: consuming.door.back, "a message that went back")
+    assert consuming.door.back == [first.encode()]
+    assert consuming.taken == []
+    consuming.until(lambda: len(consuming.taken) == 2, "both messages")
+    assert consuming.taken[0] == id_of(first.encode())
+
+
+def test_a_message_that_comes_while_nobody_consumes_any_more_goes_back(
+    consuming: Consuming, redis: redis_library.Redis
+) -> None:
+    consuming.ask()
+    redis.lpush(foreign.QUEUE, message := foreign.message("late"))
+    consuming.consumer.cancel()
+    assert consuming.door.back == [message.encode()]
+    assert redis.lrange(foreign.QUEUE, 0, -1) == [message.encode()]
+    assert consuming.taken == []
+
+
+def test_who_stops_consuming_waits_for_the_answer_that_is_on_its_way(
+    consuming: Consuming, redis: redis_library.Redis
+) -> None:
+    """So that no message lies unread in a socket until the process ends."""
+    consuming.ask()
+    stopping = threading.Thread(target=consuming.consumer.cancel)
+    stopping.start()
+    redis.lpush(foreign.QUEUE, foreign.message("in time or late"))
+    stopping.join(5)
+    assert not stopping.is_alive()
+    assert redis.llen(foreign.QUEUE) == 1
+
+
+def test_what_is_no_message_is_turned_away_and_the_next_one_taken(
+    consuming: Consuming, redis: redis_library.Redis
+) -> None:
+    redis.lpush(foreign.QUEUE, "{oops", foreign.message("good"))
+    consuming.until(lambda: consuming.taken, "the good message")
+    assert consuming.door.turned_away == [(foreign.QUEUE, b"{oops", "its message is not JSON")]

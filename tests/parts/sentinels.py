@@ -1,0 +1,136 @@
+"""A master, its replica, and three sentinels that watch them: real servers, on this machine."""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from tests.parts.program import Program
+from tests.parts.wait import until
+from tests.parts.web import free_port
+from worker import embedded
+
+#: The name under which the sentinels watch the master.
+MASTER: Final = "watched"
+#: How long a server may be silent before a sentinel takes it for dead, in ms.
+_DOWN_MS: Final = 500
+#: Sentinels that must agree on it.
+_QUORUM: Final = 2
+
+
+class Sentinels:
+    """The five servers. A failover takes about two seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start them, and wait until all know each other."""
+        self._folder = folder
+        first = self._start_server(0)
+        self._follower = self._start_server(1, replicaof=f"127.0.0.1 {first.port}")
+        self._servers = {one.port: one for one in (first, self._follower)}
+        self._ports = [free_port() for _ in range(3)]
+        self._programs = [self._start_sentinel(port, first.port) for port in self._ports]
+        until(self._settled, "the sentinels know both servers and each other", within=20)
+
+    @property
+    def url(self) -> str:
+        """Address for a client."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self._ports)
+        return f"sentinel://{hosts}/0?master_name={MASTER}"
+
+    @property
+    def master(self) -> embedded.EmbeddedServer:
+        """The server that the first sentinel calls the master."""
+        return self._servers[self._ask(self._ports[0], "get_master_addr_by_name")[1]]
+
+    @property
+    def replica(self) -> embedded.EmbeddedServer:
+        """The other server."""
+        return next(one for port, one in self._servers.items() if port != self.master.port)
+
+    @property
+    def servers(self) -> list[embedded.EmbeddedServer]:
+        """The first master and its replica."""
+        return list(self._servers.values())
+
+    @property
+    def sentinels(self) -> list[Program]:
+        """The sentinels, in the order in which the URL names them."""
+        return self._programs
+
+    def kill_master(self) -> None:
+        """End the master at once, with what its replica has not got."""
+        os.kill(self.master.pid, signal.SIGKILL)
+
+    def demote_master(self) -> None:
+        """Make the replica master, and the old one its replica, which cuts no connection."""
+        old = self.master
+        self._ask(self._ports[0], "failover")
+        self.wait_for_another_than(old)
+        with redis.Redis.from_url(old.url) as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", self.master.port)
+
+    def wait_for_another_than(self, old: embedded.EmbeddedServer) -> None:
+        """Wait until every sentinel names another master, which takes writes."""
+        until(lambda: self._agreed() not in (0, old.port), "the replica is master", within=30)
+
+    def wait_for_agreement(self) -> None:
+        """Wait until every sentinel names the same master, which takes writes."""
+        until(self._agreed, "the sentinels name one living master", within=30)
+
+    def stop(self) -> None:
+        """End them all, those that hang too."""
+        for program in self._programs:
+            program.kill()
+        for server in self._servers.values():
+            if server.running:
+                os.kill(server.pid, signal.SIGCONT)
+            server.stop()
+
+    def _start_server(self, number: int, **options: str) -> embedded.EmbeddedServer:
+        folder = self._folder / f"server-{number}"
+        more = {"repl-diskless-sync-delay": "0", **options}
+        return embedded.start(folder, persistence=False, options=more)
+
+    def _start_sentinel(self, port: int, watched: int) -> Program:
+        folder = self._folder / f"sentinel-{port}"
+        folder.mkdir()
+        (folder / "sentinel.conf").write_text(
+            f"port {port}\n"
+            "bind 127.0.0.1\n"
+            f"dir {folder}\n"
+            f"sentinel monitor {MASTER} 127.0.0.1 {watched} {_QUORUM}\n"
+            f"sentinel down-after-milliseconds {MASTER} {_DOWN_MS}\n"
+            f"sentinel failover-timeout {MASTER} 4000\n"
+        )
+        command = [str(embedded.binary()), str(folder / "sentinel.conf"), "--sentinel"]
+        return Program(command, folder / "sentinel.log")
+
+    def _settled(self) -> bool:
+        """Tell whether a failover could be made now, and would lose nothing."""
+        try:
+            states = [self._ask(port, "master") for port in self._ports]
+        except redis.ConnectionError:
+            return False
+        known = [(one["num-other-sentinels"], one["num-slaves"]) for one in states]
+        return set(known) == {(2, 1)} and _role(self._follower)[3] == b"connected"
+
+    def _agreed(self) -> int:
+        """Return the master's port; 0 while they differ, or name one that is none."""
+        named = {self._ask(port, "get_master_addr_by_name")[1] for port in self._ports}
+        port = named.pop()
+        with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
+            return 0 if named or _role(self._servers[port])[0] != b"master" else port
+        return 0
+
+    def _ask(self, port: int, question: str) -> Any:
+        with redis.Redis(port=port) as sentinel:
+            return getattr(sentinel, f"sentinel_{question}")(MASTER)
+
+
+def _role(server: embedded.EmbeddedServer) -> list[Any]:
+    with redis.Redis.from_url(server.url, socket_timeout=0.5) as client:
+        answer: Any = client.role()
+        return list(answer)

@@ -1,0 +1,86 @@
+"""The executor on a real server and a real network: what becomes of calls that are not made."""
+
+import asyncio
+import gc
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from api_contracts.options import RetryPolicy
+from api_contracts.requests import Task
+from tests.parts.gate import Gate, whole
+from tests.parts.scripts import Scripts, a_task, types
+from tests.store.conftest import StartStore
+from worker.attempt import Limits
+from worker.claim import Claim
+from worker.executor import Executor, Policy
+from worker.leases import Leases
+from worker.metrics import Metrics
+from worker.router import Router
+from worker.store import Store
+
+POLICY = Policy(20, Limits(5, 5, 60), RetryPolicy(), include_usage=True)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.close()
+
+
+class Parts:
+    """An executor and what it is made of."""
+
+    def __init__(self, store: Store, gate: Gate) -> None:
+        self.store = store
+        self.metrics = Metrics(slots=1, models=(), depths=dict, readings=dict)
+        self.router = Router(gate.url, "sk-test", 5)
+        leases = Leases(store, 20, 5)
+        self.executor = Executor(store, self.router, leases, self.metrics, POLICY)
+
+    async def create(self, **options: Any) -> Task:
+        task = a_task(**options)
+        await self.store.create(task, int(time.time() * 1000))
+        return task
+
+
+@pytest.mark.parametrize("on_interrupt", ["restart", "fail"])
+async def test_a_call_that_was_not_sent_is_handed_back_and_no_attempt(
+    start_store: StartStore, redis_url: str, redis: Redis, gate: Gate, on_interrupt: str
+) -> None:
+    """The worker is told to end while it waits for the claim's answer: nothing is interrupted."""
+    parts = Parts(await start_store(redis_url), gate)
+    task = await parts.create(on_interrupt=on_interrupt)
+    running = asyncio.create_task(parts.executor.run(task.id, "chat"))
+    await asyncio.sleep(0)
+    await parts.executor.hand_back()
+    await running
+    await parts.router.close()
+    scripts = Scripts(redis)
+    record = scripts.record(task.id)
+    assert (record[b"state"], record[b"attempt"]) == (b"queued", b"1")
+    assert b"attempt:1" not in record
+    assert types(scripts.log(task.id)) == ["queued", "started"]
+    assert gate.requests == []
+    assert b"router_worker_calls_total{" not in parts.metrics.exposition()
+
+
+async def test_a_retry_that_waits_keeps_no_body_in_memory(
+    start_store: StartStore, redis_url: str, redis: Redis, gate: Gate
+) -> None:
+    """A slot is free again then: nothing else bounds how many wait, for a day perhaps."""
+    parts = Parts(await start_store(redis_url), gate)
+    gate.answer(whole({"error": {"message": "busy"}}, status=503, retry_after="3600"))
+    task = await parts.create()
+    before = asyncio.all_tasks()
+    await parts.executor.run(task.id, "chat")
+    await parts.router.close()
+    assert Scripts(redis).record(task.id)[b"state"] == b"retrying"
+    gc.collect()
+    claims = [one for one in gc.get_objects() if isinstance(one, Claim)]
+    assert [claim for claim in claims if claim.task_id == task.id] == []
+    assert asyncio.all_tasks() == before, "nor a coroutine, which the worker's end would break"

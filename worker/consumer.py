@@ -1,0 +1,202 @@
+"""Celery's side of a worker process: it takes messages, has each obeyed in a thread, and leaves.
+
+A message's way:
+
+1. The transport reads it, and calls the door where it is none (:class:`worker.transport.Door`).
+2. A thread of Celery's pool calls :meth:`Consumer.obey`, and waits there until the attempt is over.
+3. A doorbell is acknowledged at once; a foreign task, once its record is written.
+
+Leaving, at a signal:
+
+1. No task is claimed any more; doorbells that still come are rung again, for another worker.
+2. Celery's consumer stops within a second. A message that it gets meanwhile goes back.
+3. Tasks that run may end within the grace; then, or at a second signal, they are handed back.
+4. Whatever still waits for Redis then waits for one that is away: it is given up, and comes again
+   by itself. Celery waits for its threads until here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from celery import signals
+
+from worker import logs
+from worker.admission import NotAMessage
+from worker.app import make_app, make_worker
+from worker.engine import Engine
+from worker.executor import Executor
+from worker.intake import Doorbell
+from worker.reception import Reception
+from worker.settings import Settings
+from worker.slots import Slots
+from worker.store import Store
+from worker.tasks import Read, Receipt, register
+
+#: Longest wait for what is no message to be answered or put aside, in seconds: Celery takes no
+#: other meanwhile. Redis takes it later then.
+TURN_AWAY_S: Final = 5.0
+#: How long Celery may hear nothing from its queues while a slot is free, in seconds. It asks once
+#: a second; a connection that has died silently is noticed after 11 s and made anew.
+SILENT_S: Final = 15.0
+#: Longest wait for messages to be finished with after the last task has been, in seconds: they
+#: need one round trip, unless Redis is away.
+LAST_S: Final = 2.0
+#: How often a worker that leaves looks whether Celery has stopped, in seconds.
+LOOK_S: Final = 0.05
+
+Value = TypeVar("Value")
+
+logger = logging.getLogger(__name__)
+
+
+class Consumer:
+    """Runs Celery in the main thread. One for a process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        executor: Executor,
+        reception: Reception,
+        store: Store,
+    ) -> None:
+        """Join the parts; nothing runs yet."""
+        self._engine = engine
+        self._executor = executor
+        self._reception = reception
+        self._store = store
+        self._drain_s = settings.drain_s
+        self._slots = Slots(settings.concurrency)
+        self._ready = self._leaving = self._over = False
+        #: What runs on the loop for Celery's threads.
+        self._called: set[asyncio.Task[Any]] = set()
+        url = settings.broker_url.get_secret_value()
+        self._app = make_app(url, settings.queues, settings.concurrency, door=self)
+        register(self._app, self.obey)
+
+    def run(self, name: str) -> int:
+        """Consume until a signal ends it; return the exit status."""
+        # Celery would replace the handlers; somebody who answers this signal keeps it from that.
+        signals.setup_logging.connect(self._keep_logs, weak=False)
+        signals.worker_ready.connect(self._on_ready, weak=False)
+        worker = make_worker(self._app, name, self._on_signal)
+        try:
+            worker.start()
+        finally:
+            self._over = True
+        return int(worker.exitcode or 0)
+
+    def fault(self) -> str | None:
+        """Say why no task would be taken now."""
+        if self._leaving:
+            return "the worker is leaving"
+        if not self._ready:
+            return "Celery does not consume yet"
+        silent_s = self._slots.silent_s()
+        if silent_s < SILENT_S:
+            return None
+        since = time.strftime("%FT%TZ", time.gmtime(time.time() - silent_s))
+        return f"Celery has heard nothing from its queues since {since}, with slots free"
+
+    def obey(self, read: Read, receipt: Receipt) -> None:
+        """Obey a message; called in a thread of Celery's pool, which waits."""
+        with self._slots.taken():
+            try:
+                doorbell = self._on_record(read, receipt)
+                receipt.acknowledge()
+                if doorbell is not None:
+                    self._call(partial(self._executor.run, doorbell.task_id, doorbell.kind))
+            except self._store.errors as error:
+                logger.error("Redis is away (%s): a message comes again", type(error).__name__)  # noqa: TRY400
+
+    def _on_record(self, read: Read, receipt: Receipt) -> Doorbell | None:
+        """Return the doorbell that a message is, or that it is once its task is on record."""
+        try:
+            message = read()
+            if isinstance(message, Doorbell):
+                return message
+            return self._call(partial(self._reception.accept, message))
+        except NotAMessage as error:
+            reason = error
+        except self._store.errors:
+            raise
+        except Exception as error:  # noqa: BLE001 - left alone, it would come again for ever
+            logger.error("a message met a fault of the worker: %s", logs.origin(error))  # noqa: TRY400
+            reason = NotAMessage("it met a fault of the worker")
+        self._call(partial(self._reception.turn_away, receipt.queue, receipt.text, reason))
+        return None
+
+    def heard(self) -> None:
+        """Note that Celery has heard from its queues."""
+        self._slots.heard()
+
+    def turn_away(self, queue: str, message: bytes, error: NotAMessage) -> None:
+        """Answer what is no message, or put it aside."""
+        turned_away = partial(self._reception.turn_away, queue, message, error)
+        try:
+            self._call(turned_away, TURN_AWAY_S)
+        except FutureTimeoutError:
+            logger.warning("a bad message on %s waits for Redis: %s", queue, error)
+        except self._store.errors as trouble:
+            logger.error("a bad message on %s is lost: %s", queue, type(trouble).__name__)  # noqa: TRY400
+
+    def put_back(self, queue: str, message: bytes) -> None:
+        """Put a message back, however long Redis is away."""
+        try:
+            self._call(partial(self._reception.put_back, queue, message))
+        except self._store.errors as error:
+            logger.error("a message on %s is lost: %s", queue, type(error).__name__)  # noqa: TRY400
+
+    def _call(self, work: Callable[[], Awaitable[Value]], timeout_s: float | None = None) -> Value:
+        """Do something on the loop, and wait for it in this thread."""
+
+        async def called() -> Value:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - a coroutine runs in one
+            self._called.add(task)
+            try:
+                return await work()
+            finally:
+                self._called.discard(task)
+
+        return self._engine.call(called, timeout_s)
+
+    def _on_ready(self, **_: object) -> None:
+        self._slots.heard()
+        self._ready = True
+
+    def _keep_logs(self, **_: object) -> None:
+        """Do nothing: the logs are set up."""
+
+    def _on_signal(self, at_once: bool) -> None:  # noqa: FBT001 - the one thing that it says
+        if self._over:
+            # What is left to do is bounded, and the loop may have ended.
+            return
+        grace_s = 0.0 if at_once or self._leaving else self._drain_s
+        self._leaving = True
+        self._engine.submit(partial(self._leave, grace_s)).add_done_callback(_tell_fault)
+
+    async def _leave(self, grace_s: float) -> None:
+        logger.info("leaving; tasks that run may end within %g s", grace_s)
+        await (self._executor.drain(grace_s) if grace_s else self._executor.hand_back())
+        late: set[asyncio.Task[Any]] = set()
+        while not (self._over or late or self._store.pump.trouble):
+            # Messages may still come, until Celery has stopped.
+            await asyncio.sleep(LOOK_S)
+            if self._called:
+                _, late = await asyncio.wait(self._called, timeout=LAST_S)
+        self._store.pump.close()
+
+
+def _tell_fault(done: Future[None]) -> None:
+    error = done.exception()
+    if error is not None:
+        logger.critical("leaving met a fault: %s", logs.origin(error))

@@ -1,0 +1,48 @@
+"""The slots of a worker process: how many are taken, and whether the free ones are offered work.
+
+Celery may stop asking for messages without a word, as after a reconnection that went wrong. While
+a slot is free it asks Redis once a second; with none free it rightly asks nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Slots:
+    """Counts what runs. Threads may use it at once."""
+
+    def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with that many free slots, and with an answer of Redis just heard."""
+        self._slots = slots
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._free_since = self._heard_at = clock()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Take a slot inside the block."""
+        with self._lock:
+            self._taken += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._taken == self._slots:
+                    self._free_since = self._clock()
+                self._taken -= 1
+
+    def heard(self) -> None:
+        """Note that Redis has just answered when it was asked for messages."""
+        self._heard_at = self._clock()
+
+    def silent_s(self) -> float:
+        """Tell for how long nothing was heard though a slot was free, in seconds."""
+        with self._lock:
+            if self._taken >= self._slots:
+                return 0.0
+            return self._clock() - max(self._free_since, self._heard_at)

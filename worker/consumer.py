@@ -21,7 +21,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -76,6 +76,8 @@ class Consumer:
         self._drain_s = settings.drain_s
         self._slots = Slots(settings.concurrency)
         self._ready = self._leaving = self._over = False
+        #: One for each signal.
+        self._leaves: list[Future[None]] = []
         #: What runs on the loop for Celery's threads.
         self._called: set[asyncio.Task[Any]] = set()
         url = settings.broker_url.get_secret_value()
@@ -92,6 +94,7 @@ class Consumer:
             worker.start()
         finally:
             self._over = True
+            wait(self._leaves)
         return int(worker.exitcode or 0)
 
     def fault(self) -> str | None:
@@ -182,7 +185,8 @@ class Consumer:
             return
         grace_s = 0.0 if at_once or self._leaving else self._drain_s
         self._leaving = True
-        self._engine.submit(partial(self._leave, grace_s)).add_done_callback(_tell_fault)
+        self._leaves.append(self._engine.submit(partial(self._leave, grace_s)))
+        self._leaves[-1].add_done_callback(_tell_fault)
 
     async def _leave(self, grace_s: float) -> None:
         logger.info("leaving; tasks that run may end within %g s", grace_s)

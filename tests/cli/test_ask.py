@@ -20,7 +20,7 @@ UUID: Final = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 #: Two chunks, a while, and the end.
 SLOW: Final = stream(
     *answers.openai("The capital ", "of France ", finish=False),
-    Pause(1),
+    Pause(3),  # a command line may take a second to go away
     *answers.openai("is Paris."),
 )
 

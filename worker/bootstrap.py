@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Final
 
@@ -33,6 +33,8 @@ READY_S: Final = 0.8
 #: Pause before the channel of cancellations is listened to again, in seconds; the heartbeat finds
 #: what is missed meanwhile.
 RECONNECT_S: Final = 1.0
+#: Pause until a part that goes on is cancelled again, in seconds.
+CANCEL_S: Final = 0.2
 #: Longest wait for the loop to build or close the parts, in seconds.
 OPEN_S: Final = 30.0
 
@@ -93,10 +95,9 @@ class WorkerProcess:
         ]
 
     async def _close(self) -> None:
-        for task in self._running:
-            task.cancel()
         self._store.pump.close()
-        await asyncio.gather(*self._running, self._pump, return_exceptions=True)
+        await _cancelled(self._running)
+        await asyncio.wait({self._pump})
         await self._router.close()
         await self._store.link.close()
 
@@ -162,6 +163,19 @@ def _part(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     part = asyncio.create_task(work, name=name)
     part.add_done_callback(_tell_end)
     return part
+
+
+async def _cancelled(parts: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel these parts until all have ended.
+
+    redis-py waits by ``asyncio.wait_for``, which up to Python 3.11 may forget a cancellation
+    (https://github.com/python/cpython/issues/86296).
+    """
+    running = set(parts)
+    while running:
+        for part in running:
+            part.cancel()
+        _, running = await asyncio.wait(running, timeout=CANCEL_S)
 
 
 def _tell_end(part: asyncio.Task[None]) -> None:

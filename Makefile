@@ -16,7 +16,7 @@ PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.
 	&& echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint demo subscribers endurance schema lock clean
+.PHONY: help install test lint demo subscribers endurance chaos schema lock clean
 
 help: ## Show what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F ': ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -40,6 +40,9 @@ subscribers: $(TOOLS) $(NODE) ## Follow 1,000 runs with 64 subscribers each (5 m
 
 endurance: $(TOOLS) $(NODE) ## Send 100,000 tasks through one worker, and look what stays (15 minutes)
 	ENDURANCE_TASKS=100000 $(BIN)/python -m pytest --timeout 3600 -s tests/endurance
+
+chaos: $(TOOLS) $(NODE) ## Break everything under load, and print what held (an hour); ARGS='kills --times 100'
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 schema: $(INSTALLED) ## Write JSON Schema and AsyncAPI from the contracts
 	$(BIN)/python -m api_contracts.schema

@@ -30,15 +30,19 @@ COMMAND: Final = ROOT / "tests" / "node_modules" / ".bin" / "llmock"
 class Aimock:
     """A running aimock."""
 
-    def __init__(self, log: Path) -> None:
-        """Start it with no fixtures, and wait until it answers."""
+    def __init__(self, log: Path, *arguments: str) -> None:
+        """Start it with no fixtures, and wait until it answers.
+
+        ``arguments`` are more of its command line. It remembers 1,000 requests, and the counts
+        of 500 test ids, unless they say otherwise.
+        """
         port = free_port()
         nothing = log.with_suffix(".json")
         nothing.write_text('{"fixtures": []}')
         #: Base URL for a worker: ``ROUTER_WORKER_BASE_URL``.
         self.url = f"http://127.0.0.1:{port}"
         self.program = Program(
-            [str(COMMAND), "--port", str(port), "--fixtures", str(nothing)],
+            [str(COMMAND), "--port", str(port), "--fixtures", str(nothing), *arguments],
             log,
             env=without_settings(os.environ),
         )

@@ -15,7 +15,8 @@ from worker import embedded
 
 #: The name under which the sentinels watch the master.
 MASTER: Final = "watched"
-#: How long a server may be silent before a sentinel takes it for dead, in ms.
+#: For quick failovers after a death, in ms. Too short for others: the sentinels take the new
+#: master for dead before they have first heard of it, and make the old one master again.
 _DOWN_MS: Final = 500
 #: Sentinels that must agree on it.
 _QUORUM: Final = 2
@@ -24,9 +25,13 @@ _QUORUM: Final = 2
 class Sentinels:
     """The five servers. A failover takes about two seconds."""
 
-    def __init__(self, folder: Path) -> None:
-        """Start them, and wait until all know each other."""
+    def __init__(self, folder: Path, down_ms: int = _DOWN_MS) -> None:
+        """Start them, and wait until all know each other.
+
+        ``down_ms``: how long a server may be silent before a sentinel takes it for dead.
+        """
         self._folder = folder
+        self._down_ms = down_ms
         first = self._start_server(0)
         self._follower = self._start_server(1, replicaof=f"127.0.0.1 {first.port}")
         self._servers = {one.port: one for one in (first, self._follower)}
@@ -80,6 +85,20 @@ class Sentinels:
         """Wait until every sentinel names the same master, which takes writes."""
         until(self._agreed, "the sentinels name one living master", within=30)
 
+    def bring_back(self, old: embedded.EmbeddedServer) -> None:
+        """Start a master that was killed again, empty, as the replica of its successor."""
+        old.stop()
+        follow = {"replicaof": f"127.0.0.1 {self.master.port}"}
+        back = self._servers[old.port] = self._start_again(old, **follow)
+        until(lambda: _role(back)[3] == b"connected", "the old master follows", within=30)
+
+    def hand_over(self) -> None:
+        """Let the master hand over to its replica, which loses nothing, and follow it."""
+        old = self.master
+        until(self._begins_to_hand_over, "the sentinels find the replica good", within=60)
+        self.wait_for_another_than(old)
+        until(lambda: _role(old)[0] == b"slave", "the old master follows", within=30)
+
     def stop(self) -> None:
         """End them all, those that hang too."""
         for program in self._programs:
@@ -94,6 +113,11 @@ class Sentinels:
         more = {"repl-diskless-sync-delay": "0", **options}
         return embedded.start(folder, persistence=False, options=more)
 
+    @staticmethod
+    def _start_again(old: embedded.EmbeddedServer, **options: str) -> embedded.EmbeddedServer:
+        more = {"repl-diskless-sync-delay": "0", **options}
+        return embedded.start(old.folder, port=old.port, persistence=False, options=more)
+
     def _start_sentinel(self, port: int, watched: int) -> Program:
         folder = self._folder / f"sentinel-{port}"
         folder.mkdir()
@@ -102,11 +126,22 @@ class Sentinels:
             "bind 127.0.0.1\n"
             f"dir {folder}\n"
             f"sentinel monitor {MASTER} 127.0.0.1 {watched} {_QUORUM}\n"
-            f"sentinel down-after-milliseconds {MASTER} {_DOWN_MS}\n"
+            f"sentinel down-after-milliseconds {MASTER} {self._down_ms}\n"
             f"sentinel failover-timeout {MASTER} 4000\n"
         )
         command = [str(embedded.binary()), str(folder / "sentinel.conf"), "--sentinel"]
         return Program(command, folder / "sentinel.log")
+
+    def _begins_to_hand_over(self) -> bool:
+        with redis.Redis(port=self._ports[0]) as sentinel:
+            try:
+                sentinel.execute_command("SENTINEL", "FAILOVER", MASTER, "COORDINATED")
+            except redis.ResponseError as error:
+                # A replica that the sentinel has not heard of for some seconds is none to it.
+                if not str(error).startswith(("NOGOODSLAVE", "INPROG")):
+                    raise
+                return False
+        return True
 
     def _settled(self) -> bool:
         """Tell whether a failover could be made now, and would lose nothing."""

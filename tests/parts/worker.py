@@ -21,7 +21,7 @@ class Worker:
 
     def __init__(self, log: Path, *, redis_url: str, base_url: str, **settings: str) -> None:
         """Start `router-worker run`; ``settings`` are more environment variables."""
-        self.port = free_port()
+        self.port = int(settings.get("PORT") or free_port())
         #: Where metrics and health are.
         self.url = f"http://127.0.0.1:{self.port}"
         environment = {

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from random import Random
+from threading import Event
 from typing import Any, Final
 
 import redis as redis_library
@@ -31,17 +32,23 @@ RESUME_S: Final = 30.0
 def kills(stage: Stage, times: int, chance: Random) -> None:
     """``kill -9`` of workers at random moments of their work; each is started again at once."""
     left = iter(range(times))
+    over = Event()
 
     def torment(slot: Slot, moments: Random) -> None:
         for _ in left:
-            time.sleep(moments.uniform(0, LIFE_S))
+            if over.wait(moments.uniform(0, LIFE_S)):
+                return
             slot.crash()
             slot.restart()
 
     with ThreadPoolExecutor(len(stage.slots)) as pool:
         torments = [pool.submit(torment, slot, Random(chance.random())) for slot in stage.slots]
-        for one in torments:
-            one.result()
+        try:
+            for one in as_completed(torments):
+                one.result()
+        finally:
+            # One that failed, or whoever ends this program, ends them all.
+            over.set()
 
 
 def deaths(stage: Stage, times: int, chance: Random) -> None:

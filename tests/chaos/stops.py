@@ -51,7 +51,10 @@ def taken(stops: Iterable[Stop], accounts: Iterable[Account]) -> Iterator[Fault]
             why = (*known.get(before.worker, ()), *known.get(REDIS, ()))
             if not _during(before, why, after):
                 text = f"attempt {before.attempt} was taken from {before.worker}, which was well"
-                yield fault(Kind.TAKEN, account, text)
+                known_stops = [(stop.at - before.at, stop.until - before.at) for stop in why]
+                yield fault(
+                    Kind.TAKEN, account, f"{text}, after {after.at - before.at} ms; {known_stops}"
+                )
 
 
 def resumptions(stops: Iterable[Stop], kept: Iterable[Kept]) -> list[int]:

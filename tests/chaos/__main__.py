@@ -14,7 +14,7 @@ from typing import Final
 from tests.chaos import gap
 from tests.chaos.run import Row, run
 from tests.chaos.scenarios import SCENARIOS, Scenario
-from tests.chaos.table import markdown, to_json
+from tests.chaos.table import head, line, to_json
 from tests.parts.program import ROOT
 
 #: The measurement that is no scenario, by its name on the command line.
@@ -28,23 +28,21 @@ def main() -> int:
     # Whoever ends this program ends all that it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     names = chosen.scenarios or [*_NAMED, _GAP]
-    rows = []
+    command = f"make chaos ARGS='{' '.join(_arguments(chosen))}'"
+    chosen.json.parent.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
     for name in names:
+        _tell(f"{name}, seed {chosen.seed} …")
         if name == _GAP:
+            _say(f"\n{gap.measure()}\n")
             continue
-        scenario = _changed(_NAMED[name], chosen)
-        _say(f"{name}: {scenario.what}; {scenario.times} times, seed {chosen.seed} …")
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-            rows.append(run(scenario, chosen.seed, Path(folder)))
-        _tell(rows[-1])
-    if rows:
-        command = f"make chaos ARGS='{' '.join(_arguments(chosen))}'"
-        sys.stdout.write(markdown(rows, command) + "\n")
-        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+            rows.append(run(_changed(_NAMED[name], chosen), chosen.seed, Path(folder)))
+        # As each is done: what follows may take an hour.
+        _say(*([] if rows[1:] else [head()]), line(rows[-1]))
+        _tell(*rows[-1].wrong)
         chosen.json.write_text(to_json(rows, command) + "\n")
-    if _GAP in names:
-        _say("gap: how wide it is …")
-        sys.stdout.write(gap.measure() + "\n")
+    _say(f"\nMade by `{command}`.")
     return 1 if any(row.wrong for row in rows) else 0
 
 
@@ -74,14 +72,17 @@ def _changed(scenario: Scenario, chosen: argparse.Namespace) -> Scenario:
     return replace(scenario, times=times, workers=chosen.workers or scenario.workers)
 
 
-def _tell(row: Row) -> None:
-    _say(f"{row.name}: {row.totals.tasks} tasks in {row.seconds:.0f} s, {dict(row.totals.endings)}")
-    for text in row.wrong:
-        _say(f"  {text}")
+def _say(*texts: str) -> None:
+    """Write a part of the table."""
+    for text in texts:
+        sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
+def _tell(*texts: str) -> None:
+    """Write what is no part of it."""
+    for text in texts:
+        sys.stderr.write(text + "\n")
 
 
 if __name__ == "__main__":

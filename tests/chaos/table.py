@@ -21,11 +21,14 @@ _EXCUSES: Final = {
 }
 
 
-def markdown(rows: Iterable[Row], command: str) -> str:
-    """Write the table, with the command that made it."""
-    lines = ["| " + " | ".join(_HEAD) + " |", "| " + " | ".join("---" for _ in _HEAD) + " |"]
-    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
-    return "\n".join((*lines, "", f"Made by `{command}`."))
+def head() -> str:
+    """Write the table's head."""
+    return "| " + " | ".join(_HEAD) + " |\n| " + " | ".join("---" for _ in _HEAD) + " |"
+
+
+def line(row: Row) -> str:
+    """Write a scenario's line."""
+    return "| " + " | ".join(_cells(row)) + " |"
 
 
 def to_json(rows: Iterable[Row], command: str) -> str:

@@ -15,7 +15,7 @@ from tests.chaos.test_ledger import GOOD, TWICE, log
         pytest.param([Stop("w-1", 2, 2)], [1], id="from its last word, where that was later"),
         pytest.param([Stop("w-1", 3, 3), Stop("w-2", 4, 4)], [1, 1], id="two deaths"),
         pytest.param([Stop("w-1", 9, 9)], [], id="it died later, of something else"),
-        pytest.param([Stop("w-1", 1, 1), Stop("w-3", 9, 9)], [], id="another of its name, before"),
+        pytest.param([Stop("w-1", -2_000, -1_000)], [], id="another of its name, before"),
     ],
 )
 def test_how_long_tasks_waited_for_their_next_attempt(stops: list[Stop], waits: list[int]) -> None:
@@ -35,7 +35,12 @@ def test_a_retry_is_no_takeover() -> None:
         pytest.param([Stop("w-1", 3, 3), Stop("w-2", 4, 9)], [], id="both had died"),
         pytest.param([Stop("w-1", 3, 3), Stop(REDIS, 4, 5)], [], id="then Redis was away"),
         pytest.param([Stop("w-1", 3, 3), Stop("w-3", 4, 4)], ["2"], id="only one had died"),
-        pytest.param([Stop("w-1", 9, 9), Stop(REDIS, 1, 1)], ["1", "2"], id="at other times"),
+        pytest.param(
+            [Stop("w-1", 9, 9), Stop(REDIS, -2_000, -1_000)], ["1", "2"], id="at other times"
+        ),
+        pytest.param(
+            [Stop("w-1", 3, 3), Stop("w-2", -900, -900)], [], id="its claim came through late"
+        ),
     ],
 )
 def test_an_attempt_is_taken_from_a_worker_for_a_reason(

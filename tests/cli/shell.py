@@ -88,8 +88,11 @@ class Running:
 
 @click.command()
 def pressed() -> None:
-    """Stand for a command in which somebody presses Ctrl-C."""
-    signal.raise_signal(signal.SIGINT)
+    """Stand for a command in which somebody presses Ctrl-C.
+
+    Not by the signal: a shell lets what runs in its background ignore it.
+    """
+    raise KeyboardInterrupt
 
 
 class Shell:

@@ -52,30 +52,35 @@ class NotAMessage(ValueError):
     place: Place | None = None
 
 
-def admit(item: bytes) -> dict[str, Any]:
-    """Read a message as kombu keeps it on Redis; NotAMessage where it is to be turned away."""
+def admit(item: bytes) -> tuple[dict[str, Any], bool]:
+    """Read a message as kombu keeps it on Redis, and tell whether it is a doorbell.
+
+    NotAMessage where it is to be turned away.
+    """
     message: dict[str, Any] = {}
     try:
         if len(item) > MESSAGE_LIMIT:
             message = _head(item)
             raise NotAMessage(f"has {len(item)} bytes; at most {MESSAGE_LIMIT} are taken")  # noqa: TRY301
         message = _mapping(_loaded(item, "message"), "message")
-        _check(message)
+        arguments = _check(message)
     except NotAMessage as error:
         error.place = _place(message)
         raise
-    return message
+    return message, len(arguments) == 1 and is_task_id(arguments[0])
 
 
-def _check(message: dict[str, Any]) -> None:
+def _check(message: dict[str, Any]) -> list[Any]:
+    """Check all but the arguments, and return them."""
     for name, value in (("content-type", "application/json"), ("content-encoding", "utf-8")):
         if message.get(name) != value:
             raise NotAMessage(f"its {name} is not {value}")
     _check_headers(_mapping(message.get("headers"), "headers"))
     _check_properties(_mapping(message.get("properties"), "properties"))
-    embedded = _parts(message.get("body"))[2]
+    arguments, _, embedded = _parts(message.get("body"))
     if embedded and any(embedded.values()):
         raise NotAMessage("it asks for a chain or a callback; read the task's channel instead")
+    return list(arguments)
 
 
 def _check_headers(headers: dict[str, Any]) -> None:

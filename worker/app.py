@@ -1,7 +1,7 @@
 """The Celery app and its worker. Each setting has its reason; the README has the experiments.
 
-A message is a doorbell: it carries a task's id, may be lost, doubled or late, and is acknowledged
-at once. What Celery offers beyond delivering it (retries, results, time limits, events) is off.
+A message is a doorbell: it carries a task's id, and may be lost, doubled or late. What Celery
+offers beyond delivering it (pools, retries, results, time limits, events) is off.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from kombu import Queue as KombuQueue
 
 from api_contracts.client.servers import kombu_address
 from api_contracts.names import Queue
+from worker.store import UNACKED, UNACKED_INDEX
 from worker.transport import Door, guarded_transport
 
 #: Called at each signal that asks the worker to leave; with True where it is to leave at once.
@@ -34,17 +35,14 @@ LEAVE_TIMEOUT_S = 2.0
 #: than the one before, and the longest. kombu's own, 30, would be all the time that a worker has
 #: to come back.
 RECONNECT_S = {"interval_start": 0.5, "interval_step": 1.0, "interval_max": 5.0}
-#: A message that was taken and not acknowledged for so long comes again, in seconds. A doorbell
-#: is acknowledged at once, a foreign task as soon as it is on record: whoever takes longer has
-#: died, or waits for Redis. Coming twice is harmless, since the claim decides.
+#: A foreign task's message that was taken and not acknowledged for so long comes again, in seconds.
+#: It is acknowledged as soon as it is on record: whoever takes longer has died, or waits for Redis.
+#: Coming twice is harmless, since the claim decides.
 VISIBILITY_TIMEOUT_S = 60
 #: How often each worker looks for such messages, in seconds.
 RESTORE_S = 10
 #: A worker that dies while it looks keeps the others from looking for so long, in seconds.
 RESTORE_LOCK_S = 30
-#: Keys of what is unacknowledged. Our own: with kombu's, the messages of another Celery app in
-#: the same database would come again after our time, not theirs.
-UNACKED: Final = "router.unacked"
 
 #: What ends a worker: an orchestrator, a terminal, a terminal that closes; and one that cannot
 #: wait. Windows has two of them.
@@ -53,7 +51,13 @@ _LEAVE_AT_ONCE: Final = ("SIGQUIT",)
 
 
 class BrokerConnection(Connection):
-    """A connection that is never long between two tries."""
+    """A connection that is never long between two tries, and keeps its transport."""
+
+    def switch(self, conn_str: str) -> None:
+        """Take the next sentinel's URL; kombu would take its own transport for it, without door."""
+        transport = self.transport_cls
+        super().switch(conn_str)
+        self.transport_cls = transport
 
     def ensure_connection(  # type: ignore[override]  # its own, whatever they are
         self, *arguments: Any, **options: Any
@@ -96,6 +100,14 @@ class Worker(CeleryWorker):
 
     leave: Leave
     consumer: Any
+    hub: Any
+
+    def ask_again(self) -> None:
+        """Let Celery see now whether it may ask for messages; any thread may call this.
+
+        It sees to that in each of its rounds, which are up to a second apart.
+        """
+        self.hub.call_soon(_nothing)
 
     def install_platform_tweaks(self, worker: WorkController) -> None:
         """Answer the signals that end a process."""
@@ -111,13 +123,12 @@ class Worker(CeleryWorker):
         self.leave(signal.Signals(number).name in _LEAVE_AT_ONCE)
 
 
-def make_worker(app: Celery, hostname: str, leave: Leave) -> WorkController:
+def make_worker(app: Celery, hostname: str, leave: Leave) -> Worker:
     """Make the worker of this app."""
     worker = Worker(
         app=app,
         hostname=hostname,
-        pool="threads",
-        concurrency=app.conf.worker_concurrency,
+        pool="solo",
         queues=[queue.name for queue in app.conf.task_queues],
         quiet=True,
         without_gossip=True,
@@ -128,7 +139,7 @@ def make_worker(app: Celery, hostname: str, leave: Leave) -> WorkController:
     return worker
 
 
-def make_app(broker_url: str, queues: tuple[Queue, ...], concurrency: int, door: Door) -> Celery:
+def make_app(broker_url: str, queues: tuple[Queue, ...], door: Door) -> Celery:
     """Make the app of one worker process, whose messages pass the door."""
     url, address = kombu_address(broker_url)
     app = App("router-worker", broker=url, set_as_current=False)
@@ -138,15 +149,10 @@ def make_app(broker_url: str, queues: tuple[Queue, ...], concurrency: int, door:
         task_default_queue=Queue.INTERACTIVE,
         task_default_exchange="",
         task_create_missing_queues=False,
-        # The stock threads pool: a task's thread only waits for the loop.
-        worker_pool="threads",
-        worker_concurrency=concurrency,
-        # Late acks run every task twice when a connection to Redis is cut (kombu requeues). The
-        # tasks acknowledge by themselves (worker/tasks.py).
-        task_acks_late=False,
-        # No message waits in a worker while another has room.
-        worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
+        # Nothing runs in Celery's pool: the tasks hand their messages to the loop
+        # (worker/tasks.py), and the transport asks for as many as there is room for.
+        worker_pool="solo",
+        worker_concurrency=1,
         # The record holds the result. A result backend costs two round trips a task, and marks
         # tasks as failed when Redis is down at their end.
         task_ignore_result=True,
@@ -172,6 +178,10 @@ def make_app(broker_url: str, queues: tuple[Queue, ...], concurrency: int, door:
     return app
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 def _queue(name: Queue) -> KombuQueue:
     return KombuQueue(name, exchange="", routing_key=name)
 
@@ -186,7 +196,7 @@ def _transport_options() -> dict[str, Any]:
         "unacked_restore_interval": RESTORE_S,
         "unacked_restore_throttle": 1,
         "unacked_key": UNACKED,
-        "unacked_index_key": f"{UNACKED}_index",
+        "unacked_index_key": UNACKED_INDEX,
         "unacked_mutex_key": f"{UNACKED}_mutex",
         "unacked_mutex_expire": RESTORE_LOCK_S,
     }

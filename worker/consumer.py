@@ -3,16 +3,17 @@
 A message's way:
 
 1. The transport reads it, and calls the door where it is none (:class:`worker.transport.Door`).
-2. A thread of Celery's pool calls :meth:`Consumer.obey`, and waits there until the attempt is over.
-3. A doorbell is acknowledged at once; a foreign task, once its record is written.
+2. Celery finds its task, whose strategy calls :meth:`Consumer.obey`, which hands it to the loop.
+3. There it takes a slot until its attempt is over. A foreign task is acknowledged once its record
+   is written; a doorbell was never noted.
 
 Leaving, at a signal:
 
 1. No task is claimed any more; doorbells that still come are rung again, for another worker.
-2. Celery's consumer stops within a second. A message that it gets meanwhile goes back.
+2. Celery stops within a second. A message that it gets meanwhile goes back.
 3. Tasks that run may end within the grace; then, or at a second signal, they are handed back.
 4. Whatever still waits for Redis then waits for one that is away: it is given up, and comes again
-   by itself. Celery waits for its threads until here.
+   by itself.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from worker import logs
 from worker.admission import NotAMessage
 from worker.app import make_app, make_worker
 from worker.engine import Engine
-from worker.executor import Executor
-from worker.intake import Doorbell
+from worker.executor import LOOP_PARSE_LIMIT, Executor
+from worker.intake import Doorbell, Foreign, Refused
 from worker.reception import Reception
 from worker.settings import Settings
 from worker.slots import Slots
 from worker.store import Store
-from worker.tasks import Read, Receipt, register
+from worker.tasks import Envelope, Read, register
 
 #: Longest wait for what is no message to be answered or put aside, in seconds: Celery takes no
 #: other meanwhile. Redis takes it later then.
@@ -75,13 +76,13 @@ class Consumer:
         self._store = store
         self._drain_s = settings.drain_s
         self._slots = Slots(settings.concurrency)
-        self._ready = self._leaving = self._over = False
+        self._ready = self._leaving = self._stopped = self._over = False
         #: One for each signal.
         self._leaves: list[Future[None]] = []
-        #: What runs on the loop for Celery's threads.
+        #: What runs on the loop for a message.
         self._called: set[asyncio.Task[Any]] = set()
         url = settings.broker_url.get_secret_value()
-        self._app = make_app(url, settings.queues, settings.concurrency, door=self)
+        self._app = make_app(url, settings.queues, door=self)
         register(self._app, self.obey)
 
     def run(self, name: str) -> int:
@@ -89,12 +90,18 @@ class Consumer:
         # Celery would replace the handlers; somebody who answers this signal keeps it from that.
         signals.setup_logging.connect(self._keep_logs, weak=False)
         signals.worker_ready.connect(self._on_ready, weak=False)
-        worker = make_worker(self._app, name, self._on_signal)
+        worker = self._celery = make_worker(self._app, name, self._on_signal)
         try:
             worker.start()
         finally:
+            self._stopped = True
+            if not self._leaves:
+                # Celery has ended by itself.
+                self._begin_to_leave(self._drain_s)
+            # A signal may add one meanwhile.
+            for leave in self._leaves:
+                wait([leave])
             self._over = True
-            wait(self._leaves)
         return int(worker.exitcode or 0)
 
     def fault(self) -> str | None:
@@ -109,33 +116,56 @@ class Consumer:
         since = time.strftime("%FT%TZ", time.gmtime(time.time() - silent_s))
         return f"Celery has heard nothing from its queues since {since}, with slots free"
 
-    def obey(self, read: Read, receipt: Receipt) -> None:
-        """Obey a message; called in a thread of Celery's pool, which waits."""
-        with self._slots.taken():
-            try:
-                doorbell = self._on_record(read, receipt)
-                receipt.acknowledge()
-                if doorbell is not None:
-                    self._call(partial(self._executor.run, doorbell.task_id, doorbell.kind))
-            except self._store.errors as error:
-                logger.error("Redis is away (%s): a message comes again", type(error).__name__)  # noqa: TRY400
+    @property
+    def room(self) -> bool:
+        """Whether another message may come."""
+        return self._slots.room
 
-    def _on_record(self, read: Read, receipt: Receipt) -> Doorbell | None:
-        """Return the doorbell that a message is, or that it is once its task is on record."""
+    def obey(self, read: Read, envelope: Envelope) -> None:
+        """Take a slot for a message, and let the loop obey it."""
+        self._slots.take()
+        self._engine.begin(partial(self._tracked, partial(self._obeyed, read, envelope)))
+
+    async def _obeyed(self, read: Read, envelope: Envelope) -> None:
+        """Obey a message, until its attempt is over."""
         try:
-            message = read()
+            doorbell = await self._on_record(read, envelope)
+            if doorbell is not None:
+                await self._executor.run(doorbell.task_id, doorbell.kind)
+        except self._store.errors as error:
+            logger.error("Redis is away (%s): a message comes again", type(error).__name__)  # noqa: TRY400
+        except Exception as error:  # noqa: BLE001 - nobody waits for it who could tell
+            logger.critical("a message met a fault of the worker: %s", logs.origin(error))
+        finally:
+            if self._slots.free():
+                self._celery.ask_again()
+
+    async def _on_record(self, read: Read, envelope: Envelope) -> Doorbell | None:
+        """Return the doorbell that a message is, or that it is once its task is on record."""
+        doorbell = None
+        try:
+            message = await _read(read, envelope)
             if isinstance(message, Doorbell):
                 return message
-            return self._call(partial(self._reception.accept, message))
+            doorbell = await self._reception.accept(message)
         except NotAMessage as error:
-            reason = error
+            await self._reception.turn_away(envelope.queue, envelope.text, error)
         except self._store.errors:
             raise
         except Exception as error:  # noqa: BLE001 - left alone, it would come again for ever
             logger.error("a message met a fault of the worker: %s", logs.origin(error))  # noqa: TRY400
             reason = NotAMessage("it met a fault of the worker")
-        self._call(partial(self._reception.turn_away, receipt.queue, receipt.text, reason))
-        return None
+            await self._reception.turn_away(envelope.queue, envelope.text, reason)
+        # Beside what follows: the queues may be another Redis, which may be away.
+        acknowledged = partial(self._acknowledged, envelope.tag)
+        asyncio.create_task(self._tracked(acknowledged))  # noqa: RUF006 - it keeps itself
+        return doorbell
+
+    async def _acknowledged(self, tag: str) -> None:
+        try:
+            await self._store.duties.acknowledge(tag)
+        except self._store.errors as error:
+            logger.warning("a message comes again, and is dropped: %s", type(error).__name__)
 
     def heard(self) -> None:
         """Note that Celery has heard from its queues."""
@@ -160,17 +190,17 @@ class Consumer:
 
     def _call(self, work: Callable[[], Awaitable[Value]], timeout_s: float | None = None) -> Value:
         """Do something on the loop, and wait for it in this thread."""
+        return self._engine.call(partial(self._tracked, work), timeout_s)
 
-        async def called() -> Value:
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101 - a coroutine runs in one
-            self._called.add(task)
-            try:
-                return await work()
-            finally:
-                self._called.discard(task)
-
-        return self._engine.call(called, timeout_s)
+    async def _tracked(self, work: Callable[[], Awaitable[Value]]) -> Value:
+        """Do something that is waited for before we leave."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        self._called.add(task)
+        try:
+            return await work()
+        finally:
+            self._called.discard(task)
 
     def _on_ready(self, **_: object) -> None:
         self._slots.heard()
@@ -183,7 +213,9 @@ class Consumer:
         if self._over:
             # What is left to do is bounded, and the loop may have ended.
             return
-        grace_s = 0.0 if at_once or self._leaving else self._drain_s
+        self._begin_to_leave(0.0 if at_once or self._leaving else self._drain_s)
+
+    def _begin_to_leave(self, grace_s: float) -> None:
         self._leaving = True
         self._leaves.append(self._engine.submit(partial(self._leave, grace_s)))
         self._leaves[-1].add_done_callback(_tell_fault)
@@ -192,8 +224,8 @@ class Consumer:
         logger.info("leaving; tasks that run may end within %g s", grace_s)
         await (self._executor.drain(grace_s) if grace_s else self._executor.hand_back())
         late: set[asyncio.Task[Any]] = set()
-        while not (self._over or late or self._store.pump.trouble):
-            # Messages may still come, until Celery has stopped.
+        # Messages may still come, until Celery has stopped.
+        while not (late or self._store.pump.trouble or (self._stopped and not self._called)):
             await asyncio.sleep(LOOK_S)
             if self._called:
                 _, late = await asyncio.wait(self._called, timeout=LAST_S)
@@ -204,3 +236,7 @@ def _tell_fault(done: Future[None]) -> None:
     error = done.exception()
     if error is not None:
         logger.critical("leaving met a fault: %s", logs.origin(error))
+
+
+async def _read(read: Read, envelope: Envelope) -> Doorbell | Foreign | Refused:
+    return await asyncio.to_thread(read) if envelope.size > LOOP_PARSE_LIMIT else read()

@@ -1,4 +1,4 @@
-"""The event loop in its own thread, and the bridge to it from the threads of Celery's pool."""
+"""The event loop in its own thread, and the bridge to it from Celery's."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ class Engine:
         """Run a coroutine on the loop; the future is for another thread to wait on."""
         return asyncio.run_coroutine_threadsafe(_called(work), self.loop)
 
+    def begin(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Run a coroutine on the loop, whose end nobody waits for."""
+        self.loop.call_soon_threadsafe(self._begin, work)
+
     def call(
         self, work: Callable[[], Coroutine[Any, Any, Value]], timeout_s: float | None = None
     ) -> Value:
@@ -44,6 +48,10 @@ class Engine:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
+
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        # The loop holds it until it first waits, and whoever it waits for from then on.
+        self.loop.create_task(work())
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)

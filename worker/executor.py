@@ -144,11 +144,18 @@ class Executor:
         with self._leases.hold(job.writer):
             if self._stopping:
                 job.writer.stop(Stop.HAND_BACK)
-            settlement = await self._attempt(job)
-            if settlement is None:
-                await self._settler.give_up(job)
-            else:
-                await self._settler.settle(job, settlement, partial(self._after_failure, job))
+            handed_back = await self._ended(job)
+        if handed_back:
+            # Not before: a doorbell for a task that is held here is dropped.
+            await self._settler.ring(claim.task_id, claim.kind, claim.queue)
+
+    async def _ended(self, job: Job) -> bool:
+        """Make the attempt and settle it; tell whether the task is handed back."""
+        settlement = await self._attempt(job)
+        if settlement is None:
+            await self._settler.give_up(job)
+            return False
+        return await self._settler.settle(job, settlement, partial(self._after_failure, job))
 
     def _after_failure(self, job: Job, failure: Failure) -> Settlement:
         """Decide what follows from a failure outside the call."""

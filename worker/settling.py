@@ -51,24 +51,34 @@ class Settler:
         #: Doorbells on their way, kept from the garbage collector.
         self._rings: set[asyncio.Task[None]] = set()
 
-    async def settle(self, job: Job, settlement: Settlement, otherwise: Otherwise) -> None:
+    async def settle(self, job: Job, settlement: Settlement, otherwise: Otherwise) -> bool:
         """Write what was decided, as long as the attempt is ours, and see to what follows.
 
-        Where Redis refuses it, what ``otherwise`` makes of that failure is written instead.
+        Where Redis refuses it, what ``otherwise`` makes of that failure is written instead. Tell
+        whether the task was handed back: :meth:`ring` for it when it is not held here any more.
         """
         try:
             written = await self._written(job, settlement, otherwise)
         except self._store.errors as error:
             logger.error("the end of %s could not be written: %s", job, type(error).__name__)  # noqa: TRY400
-            return
+            return False
         if written is None:
             await self.give_up(job)
-            return
+            return False
         self._tell(job, written)
-        if written.state is State.QUEUED:
-            await self._ring(job.claim.task_id, job.claim.kind, job.claim.queue)
-        elif written.retry_at is not None:
+        handed_back = written.state is State.QUEUED
+        if written.retry_at is not None and not handed_back:
             self._set_timer(job, written.retry_at)
+        return handed_back
+
+    async def ring(self, task_id: str, kind: str, queue: Queue) -> None:
+        """Ring a doorbell; the reaper does where Redis does not take it."""
+        due = int(time.time() * 1000) + RING_AGAIN_MS
+        try:
+            await self._store.duties.ring(task_id, kind, queue, due)
+        except self._store.errors as error:
+            reason = type(error).__name__
+            logger.warning("%s could not be rung (%s); the reaper will", task_id, reason)
 
     async def give_up(self, job: Job) -> None:
         """Leave an attempt that is not ours any more: cancelled, or another worker's."""
@@ -153,17 +163,9 @@ class Settler:
         )
 
     def _start_ringing(self, task_id: str, kind: str, queue: Queue) -> None:
-        ring = asyncio.ensure_future(self._ring(task_id, kind, queue))
+        ring = asyncio.ensure_future(self.ring(task_id, kind, queue))
         self._rings.add(ring)
         ring.add_done_callback(self._rings.discard)
-
-    async def _ring(self, task_id: str, kind: str, queue: Queue) -> None:
-        due = int(time.time() * 1000) + RING_AGAIN_MS
-        try:
-            await self._store.duties.ring(task_id, kind, queue, due)
-        except self._store.errors as error:
-            reason = type(error).__name__
-            logger.warning("%s could not be rung (%s); the reaper will", task_id, reason)
 
 
 def _task_end(job: Job, state: State) -> TaskEnd:

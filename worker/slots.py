@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 
 class Slots:
@@ -23,18 +22,24 @@ class Slots:
         self._taken = 0
         self._free_since = self._heard_at = clock()
 
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Take a slot inside the block."""
+    def take(self) -> None:
+        """Take a slot; :meth:`free` gives it back."""
         with self._lock:
             self._taken += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                if self._taken == self._slots:
-                    self._free_since = self._clock()
-                self._taken -= 1
+
+    def free(self) -> bool:
+        """Give a slot back; tell whether none was free before."""
+        with self._lock:
+            first = self._taken == self._slots
+            if first:
+                self._free_since = self._clock()
+            self._taken -= 1
+        return first
+
+    @property
+    def room(self) -> bool:
+        """Whether a slot is free."""
+        return self._taken < self._slots
 
     def heard(self) -> None:
         """Note that Redis has just answered when it was asked for messages."""
@@ -43,6 +48,6 @@ class Slots:
     def silent_s(self) -> float:
         """Tell for how long nothing was heard though a slot was free, in seconds."""
         with self._lock:
-            if self._taken >= self._slots:
+            if not self.room:
                 return 0.0
             return self._clock() - max(self._free_since, self._heard_at)

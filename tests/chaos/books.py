@@ -16,7 +16,7 @@ from api_contracts.results import Result, Usage
 from tests.chaos.ledger import Account, Answer, Entry, Kept, Seen
 from tests.chaos.shapes import SHAPES, TASK_HEADER
 from tests.parts.aimock import Aimock
-from worker.app import UNACKED
+from worker.store import UNACKED
 
 Json = dict[str, Any]
 Tokens = tuple[str, int | None, int | None]

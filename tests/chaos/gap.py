@@ -30,7 +30,7 @@ from tests.chaos.shapes import group
 from tests.chaos.stage import Load, Stage
 from tests.chaos.stops import percentile
 from tests.parts.following import KEYS
-from worker.app import UNACKED
+from worker.store import UNACKED
 
 #: Messages that are timed, and messages that are held in the gap.
 _TIMED: Final = 300

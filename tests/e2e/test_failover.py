@@ -19,7 +19,7 @@ RESUME_S = 30.0
 def test_a_worker_consumes_over_the_death_of_its_master(
     sentinels: Sentinels, gate: Gate, worker_process: StartWorker
 ) -> None:
-    """Messages that its replica had are run, and so are new ones."""
+    """Messages that its replica had are run, and so are new ones; the door is guarded as before."""
     gate.answer(*[GOOD] * 6)
     worker = worker_process(gate.url, REDIS_URL=sentinels.url)
     old = sentinels.master
@@ -37,6 +37,8 @@ def test_a_worker_consumes_over_the_death_of_its_master(
         Client(sentinels.url) as client,
     ):
         fresh = [client.chat("m", QUESTION).id, foreign.send(redis)]
+        redis.lpush(foreign.QUEUE, "no message")
+        until(lambda: foreign.letters_of(redis), "what is no message is put aside", within=RESUME_S)
         for task in waiting + fresh:
             result_of(redis, task, within=RESUME_S)
     until(lambda: worker.get("/readyz")[0] == 200, "it is ready")

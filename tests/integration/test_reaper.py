@@ -125,7 +125,7 @@ def test_a_queue_that_is_merely_long_is_rung_for_by_nobody(
     aimock: Aimock, redis: redis_library.Redis, redis_url: str, worker_process: StartWorker
 ) -> None:
     serve(aimock, 200)
-    length = 300
+    length = 2_000
     with Client(redis_url) as client:
         for _ in range(length):
             client.chat("m", QUESTION)

@@ -11,8 +11,10 @@ import redis as redis_library
 from kombu import Connection, Consumer
 from kombu import Queue as KombuQueue
 
+from api_contracts.client.servers import kombu_address
 from tests.conftest import StartValkey
 from tests.parts import foreign
+from tests.parts.sentinels import Sentinels
 from tests.parts.wait import until
 from worker import embedded
 from worker.admission import NotAMessage
@@ -27,6 +29,7 @@ class Door:
         self.answers = 0
         self.turned_away: list[tuple[str, bytes, str]] = []
         self.back: list[bytes] = []
+        self.room = True
 
     def heard(self) -> None:
         self.answers += 1
@@ -43,10 +46,11 @@ class Door:
 class Consuming:
     """A consumer of the queue behind a door."""
 
-    def __init__(self, url: str, redis: redis_library.Redis) -> None:
+    def __init__(self, url: str, redis: redis_library.Redis, options: Any = None) -> None:
         self.door = Door(redis)
         self.taken: list[str] = []
-        self._connection = Connection(url, transport=guarded_transport(self.door, url))
+        transport = guarded_transport(self.door, url)
+        self._connection = Connection(url, transport=transport, transport_options=options)
         queue = KombuQueue(foreign.QUEUE, exchange="", routing_key=foreign.QUEUE)
         self.consumer = Consumer(self._connection, [queue], on_message=self._take)
         self.consumer.consume()
@@ -146,3 +150,18 @@ def test_what_is_no_message_is_turned_away_and_the_next_one_taken(
     redis.lpush(foreign.QUEUE, "{oops", foreign.message("good"))
     consuming.until(lambda: consuming.taken, "the good message")
     assert consuming.door.turned_away == [(foreign.QUEUE, b"{oops", "its message is not JSON")]
+
+
+@pytest.mark.timeout(120)
+def test_who_stops_after_a_handover_is_not_held_by_the_old_master(sentinels: Sentinels) -> None:
+    """It lives on, and refuses to forget what was noted there: no reason to ask it for ever."""
+    with redis_library.Redis.from_url(sentinels.master.url) as redis:
+        broker, options = kombu_address(sentinels.url)
+        consuming = Consuming(broker, redis, options)
+        foreign.send(redis)
+        consuming.until(lambda: consuming.taken, "a message")
+        sentinels.hand_over()
+    stopping = threading.Thread(target=consuming.close, daemon=True)
+    stopping.start()
+    stopping.join(30)
+    assert not stopping.is_alive()

@@ -1,7 +1,5 @@
 """Whether Celery has stopped asking for work: known from what it hears, while a slot is free."""
 
-from contextlib import ExitStack
-
 from worker.slots import Slots
 
 
@@ -26,29 +24,31 @@ def test_silence_is_counted_from_the_last_answer() -> None:
 def test_no_slot_free_is_no_silence() -> None:
     clock = Clock()
     slots = Slots(2, clock)
-    with slots.taken(), slots.taken():
-        clock.now += 1000
-        assert slots.silent_s() == 0
+    slots.take()
+    assert slots.room
+    slots.take()
+    assert not slots.room
+    clock.now += 1000
+    assert slots.silent_s() == 0
 
 
 def test_silence_begins_anew_when_a_slot_becomes_free() -> None:
     clock = Clock()
     slots = Slots(2, clock)
-    with slots.taken():
-        with slots.taken():
-            clock.now += 1000
-        clock.now += 2
-        assert slots.silent_s() == 2
+    slots.take()
+    slots.take()
+    clock.now += 1000
+    slots.free()
+    clock.now += 2
+    assert slots.silent_s() == 2
+    slots.free()
     clock.now += 3
     assert slots.silent_s() == 5, "a second slot that becomes free changes nothing"
 
 
-def test_a_task_that_fails_gives_its_slot_back() -> None:
-    clock = Clock()
-    slots = Slots(1, clock)
-    with ExitStack() as stack:
-        stack.push(lambda *_: True)
-        stack.enter_context(slots.taken())
-        raise RuntimeError
-    clock.now += 1
-    assert slots.silent_s() == 1
+def test_who_frees_the_first_of_all_slots_is_told() -> None:
+    slots = Slots(2)
+    slots.take()
+    slots.take()
+    assert slots.free()
+    assert not slots.free()

@@ -19,6 +19,11 @@ from worker.store.link import SHAS, Link
 TAKEN_MS: Final = 10_000
 #: How long the timer of a retry may take to ring before somebody else does, in ms.
 TIMER_GRACE_MS: Final = 2_000
+#: Keys of the messages that are taken and not acknowledged, and of when they were taken: kombu's
+#: under names of ours. With its own, the messages of another Celery app in the same database would
+#: come again after our time, not theirs.
+UNACKED: Final = "router.unacked"
+UNACKED_INDEX: Final = f"{UNACKED}_index"
 #: Longest message that is read as a doorbell, in bytes: ours have 500, those of Celery's own
 #: producers 2,000. Reading 28 MB took 0.3 s here, in which no stream would move.
 DOORBELL_LIMIT: Final = 16_384
@@ -110,6 +115,11 @@ class Duties:
     async def put_back(self, queue: str, message: bytes) -> None:
         """Put a message back where it came from, as it is: it is the next to be taken."""
         await self._link.tell_broker("RPUSH", queue, message)
+
+    async def acknowledge(self, tag: str) -> None:
+        """Note that a message need not come again."""
+        await self._link.tell_broker("ZREM", UNACKED_INDEX, tag)
+        await self._link.tell_broker("HDEL", UNACKED, tag)
 
     async def depths(self) -> dict[str, int]:
         """Return how many doorbells wait in each queue."""

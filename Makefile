@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
+BENCH := $(VENV)/bench
 NODE := tests/node_modules/.installed
 LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
@@ -16,7 +17,7 @@ PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.
 	&& echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint demo subscribers endurance chaos schema lock clean
+.PHONY: help install test lint demo subscribers endurance chaos bench schema lock clean
 
 help: ## Show what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F ': ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -44,12 +45,17 @@ endurance: $(TOOLS) $(NODE) ## Send 100,000 tasks through one worker, and look w
 chaos: $(TOOLS) $(NODE) ## Break everything under load, and print what held (an hour); ARGS='kills --times 100'
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+bench: $(BENCH)/.installed ## Measure it beside other queues (25 minutes); ARGS='--repeat 5'
+	$(BENCH)/bin/python -m tests.bench $(ARGS)
+
 schema: $(INSTALLED) ## Write JSON Schema and AsyncAPI from the contracts
 	$(BIN)/python -m api_contracts.schema
 
 lock: $(TOOLS) ## Rebuild the lock files from pyproject.toml, keeping versions that still fit
 	$(LOCK) pyproject.toml --extra demo --group build --output-file requirements.lock
 	$(LOCK) --group test --constraint requirements.lock --output-file tests/requirements.lock
+	$(LOCK) pyproject.toml --extra demo --group bench --constraint requirements.lock \
+		--override tests/bench/overrides.txt --output-file tests/bench/requirements.lock
 	npm install --prefix tests --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
 
 clean: ## Remove what was installed and cached
@@ -66,6 +72,14 @@ $(INSTALLED): pyproject.toml requirements.lock
 
 $(TOOLS): $(INSTALLED) tests/requirements.lock
 	$(PIP) install --require-hashes --requirement tests/requirements.lock
+	@touch $@
+
+# The lock is whole, and one of its packages asks for less than is there (tests/bench/overrides.txt).
+$(BENCH)/.installed: tests/bench/requirements.lock
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed' >&2; exit 1; }
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip --disable-pip-version-check --quiet --quiet install \
+		--require-hashes --no-deps --requirement tests/bench/requirements.lock
 	@touch $@
 
 # Without Node, the tests that need it are skipped and say so (with CI=true they fail).

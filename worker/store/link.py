@@ -24,6 +24,7 @@ from api_contracts.client.servers import open_async
 from api_contracts.client.submission import CREATE
 from api_contracts.names import Keys
 from worker.pump import Command, Pump
+from worker.store.pipe import Pipe
 
 #: Longest wait for a pipeline's replies, in seconds.
 TIMEOUT_S = 5.0
@@ -56,6 +57,7 @@ class Link:
         self.keys = keys
         self.redis = connect(url)
         self.broker = self.redis if url == broker_url else connect(broker_url)
+        self._pipe = Pipe(self.redis.connection_pool, TIMEOUT_S)
         self.pump = Pump(self._send, passing)
 
     def script(self, name: str, task_id: str, *arguments: Any) -> Command:
@@ -87,21 +89,15 @@ class Link:
 
     async def _send(self, commands: Sequence[Command]) -> Sequence[Any]:
         """Send a batch; once more where Redis did not know a script, whole for its order's sake."""
-        replies = await self._pipeline(commands)
+        replies = await self._pipe.send(commands)
         if any(isinstance(reply, NoScriptError) for reply in replies):
             for source in SOURCES.values():
                 await self.redis.script_load(source)
-            replies = await self._pipeline(commands)
+            replies = await self._pipe.send(commands)
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
             # The server that we speak to is no master any more: look for the new one.
+            await self._pipe.disconnect()
             await self.redis.connection_pool.disconnect()
-        return replies
-
-    async def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
-        pipe = self.redis.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        replies: list[Any] = await pipe.execute(raise_on_error=False)
         return replies
 
 

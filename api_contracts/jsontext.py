@@ -7,13 +7,15 @@ bounded: a hostile value of 32 MiB must not hold a worker for longer than readin
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 #: Levels of arrays and objects. Requests have about 20; readers give up from 128 (serde_json).
 DEPTH_LIMIT = 100
 #: Values in arrays and objects, all together. The largest known calls are embeddings with
 #: 300,000 token numbers; to check a million takes 0.1 to 0.3 s.
 VALUES_LIMIT = 1_000_000
+#: Made once: ``json.dumps`` makes one for each call that wants anything special.
+_COMPACT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def check(value: Any) -> None:
@@ -45,8 +47,7 @@ def check(value: Any) -> None:
 def write(value: Any) -> bytes:
     """Write a value as compact JSON in UTF-8; ValueError where JSON has no word for it."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return text.encode()
+        return _COMPACT.encode(value).encode()
     except (TypeError, ValueError, RecursionError):
         message = "holds what JSON cannot say, such as NaN or half a surrogate pair"
         raise ValueError(message) from None

@@ -22,8 +22,9 @@ where kombu would ask a master that was demoted again and again, without end.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from queue import Empty
 from typing import Any, Protocol
 
@@ -60,6 +61,20 @@ class QoS(redis.QoS):
     _delivered: Any
     #: Whether the next message is to be noted.
     noting = True
+
+    @cached_property
+    def _client(self) -> Any:
+        channel: Any = self.channel
+        return channel._create_client()  # noqa: SLF001 - as kombu's own does
+
+    @contextmanager
+    def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:
+        """Give a pipeline to note with.
+
+        kombu makes a client for each note, and all that time the message is nobody's.
+        """
+        del client
+        yield self._client.pipeline() if pipe is None else pipe
 
     def can_consume(self) -> bool:
         """Tell whether a message may be asked for."""

@@ -6,7 +6,7 @@ and returns what it was for. The shells run the batches, and wait.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -16,7 +16,13 @@ from api_contracts.client import record
 from api_contracts.client.connection import PAGE, Until
 from api_contracts.client.reassembler import Reassembler
 from api_contracts.client.scripts import Script
-from api_contracts.client.submission import CREATE, Argument, key_commands, submission
+from api_contracts.client.submission import (
+    CREATE,
+    Argument,
+    Submission,
+    key_commands,
+    submission,
+)
 from api_contracts.errors import IdempotencyConflict, RouterWorkerError, TaskExists
 from api_contracts.events import Event
 from api_contracts.names import EVENT_FIELD, Keys, State
@@ -25,6 +31,13 @@ from api_contracts.results import Result, Status
 
 Value = TypeVar("Value")
 Command = tuple[Argument, ...]
+#: A task, and the commands that put it on Redis.
+Submitted = tuple[Task, Submission]
+
+#: Most tasks that are put on Redis in one round trip: some ms of its time.
+TOGETHER: Final = 200
+#: Most bytes of their bodies, unless one alone has more.
+TOGETHER_BYTES: Final = 1024 * 1024
 
 _CREATE: Final = Script.of(CREATE)
 _CANCEL: Final = Script.named("cancel")
@@ -48,17 +61,30 @@ def enqueue(task: Task, keys: Keys, now_ms: int, *, one_redis: bool) -> Flow[str
     TaskExists or IdempotencyConflict where that id is on record with another content.
     """
     commands = submission(task, keys, now_ms)
-    owned = yield from _owned(task, keys)
-    if owned is not task:
-        task, commands = owned, submission(owned, keys, now_ms)
-    create = _CREATE.call(commands.create_keys, *commands.create_arguments)
-    ring = (commands.ring,)
-    replies = yield from sent(_CREATE, commands.due, create, *(ring if one_redis else ()))
-    if replies[1] == b"other":
-        raise _refusal(task)
-    if not one_redis:
-        raise_error((yield Batch(ring, to_broker=True)))
-    return task.id
+    (answer,) = yield from _enqueued([(task, commands)], keys, now_ms, one_redis=one_redis)
+    if isinstance(answer, RouterWorkerError):
+        raise answer
+    return answer
+
+
+def enqueue_all(
+    tasks: Sequence[Task], keys: Keys, now_ms: int, *, one_redis: bool
+) -> Flow[list[str]]:
+    """Put tasks on record and ring their doorbells, many in one round trip; return their ids.
+
+    Nothing is sent where one of them is an InvalidTask. TaskExists or IdempotencyConflict, as
+    :func:`enqueue`, for the first that is refused, once all others are on record.
+    """
+    pairs = [(task, submission(task, keys, now_ms)) for task in tasks]
+    answers: list[str | RouterWorkerError] = []
+    for some in _together(pairs):
+        answers += yield from _enqueued(some, keys, now_ms, one_redis=one_redis)
+    ids = []
+    for answer in answers:
+        if isinstance(answer, RouterWorkerError):
+            raise answer
+        ids.append(answer)
+    return ids
 
 
 def cancel(task_id: str, keys: Keys) -> Flow[bool]:
@@ -165,13 +191,60 @@ def _event_of(entry: Any) -> bytes:
     return event
 
 
-def _owned(task: Task, keys: Keys) -> Flow[Task]:
-    """Give the task the id under which its idempotency key is known, if it is."""
-    asked = key_commands(task, keys)
+def _enqueued(
+    pairs: Sequence[Submitted], keys: Keys, now_ms: int, *, one_redis: bool
+) -> Flow[list[str | RouterWorkerError]]:
+    """Put tasks on record; return the id that each is known by, or why it was refused."""
+    pairs = yield from _owned(pairs, keys, now_ms)
+    dues = _merged([commands.due for _, commands in pairs], 3)
+    creates = [_CREATE.call(one.create_keys, *one.create_arguments) for _, one in pairs]
+    rings = _merged([commands.ring for _, commands in pairs], 2)
+    replies = yield from sent(_CREATE, *dues, *creates, *(rings if one_redis else ()))
+    if not one_redis:
+        raise_error((yield Batch(tuple(rings), to_broker=True)))
+    words = replies[len(dues) : len(dues) + len(creates)]
+    return [
+        _refusal(task) if word == b"other" else task.id
+        for (task, _), word in zip(pairs, words, strict=True)
+    ]
+
+
+def _owned(pairs: Sequence[Submitted], keys: Keys, now_ms: int) -> Flow[Sequence[Submitted]]:
+    """Give each task the id under which its idempotency key is known, if it has one that is."""
+    asked = [(place, key_commands(task, keys)) for place, (task, _) in enumerate(pairs)]
+    asked = [(place, commands) for place, commands in asked if commands]
     if not asked:
-        return task
-    known_id = raise_error((yield Batch(asked)))[-1].decode()
-    return task if known_id == task.id else task.model_copy(update={"id": known_id})
+        return pairs
+    replies = raise_error((yield Batch(tuple(one for _, both in asked for one in both))))
+    owned = list(pairs)
+    for (place, _), known in zip(asked, replies[1::2], strict=True):
+        task = pairs[place][0]
+        if (known_id := known.decode()) != task.id:
+            task = task.model_copy(update={"id": known_id})
+            owned[place] = (task, submission(task, keys, now_ms))
+    return owned
+
+
+def _together(pairs: Sequence[Submitted]) -> Iterator[list[Submitted]]:
+    """Split tasks into those that are sent in one round trip."""
+    some: list[Submitted] = []
+    size = 0
+    for pair in pairs:
+        some.append(pair)
+        size += len(pair[1].body)
+        if len(some) == TOGETHER or size >= TOGETHER_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _merged(commands: Iterable[Command], head: int) -> list[Command]:
+    """Make one command of those that begin with the same ``head`` parts, in their order."""
+    by_head: dict[Command, list[Argument]] = {}
+    for command in commands:
+        by_head.setdefault(command[:head], []).extend(command[head:])
+    return [(*begin, *rest) for begin, rest in by_head.items()]
 
 
 def _refusal(task: Task) -> RouterWorkerError:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.resources import files
 from typing import Final
-from uuid import uuid4
 
 from api_contracts.errors import InvalidTask
 from api_contracts.names import Keys, Queue
@@ -32,6 +31,9 @@ IDEMPOTENCY_GRACE_S = 7 * 86_400
 #: Source of the script that writes a record.
 CREATE: Final = files(__package__).joinpath("lua/create.lua").read_text()
 
+#: Made once: ``json.dumps`` makes one for each call that wants anything special.
+_COMPACT: Final = json.JSONEncoder(separators=(",", ":"))
+
 Argument = str | bytes | int
 
 
@@ -44,6 +46,7 @@ class Submission:
     create_keys: tuple[str, str]
     create_arguments: tuple[Argument, ...]
     ring: tuple[Argument, ...]
+    body: bytes
 
     @property
     def create_with_keys(self) -> tuple[Argument, ...]:
@@ -71,6 +74,7 @@ def submission(task: Task, keys: Keys, now_ms: int) -> Submission:
         create_keys=(keys.record(task.id), keys.events(task.id)),
         create_arguments=create,
         ring=ring(task.id, task.kind, options.queue, now_ms),
+        body=body,
     )
 
 
@@ -94,7 +98,7 @@ def envelope(task: Task) -> str:
     worker's own is.
     """
     said = task.model_dump(mode="json", exclude={"request"}, exclude_unset=True)
-    return json.dumps({"kind": task.kind, "id": task.id} | said, separators=(",", ":"))
+    return _COMPACT.encode({"kind": task.kind, "id": task.id} | said)
 
 
 def digest(task: Task, body: bytes) -> str:
@@ -121,7 +125,8 @@ def ring(task_id: str, kind: str, queue: str, now_ms: int) -> tuple[Argument, ..
             "body_encoding": "base64",
             "delivery_info": {"exchange": "", "routing_key": queue},
             "delivery_mode": 2,
-            "delivery_tag": str(uuid4()),
+            # What kombu knows an unacknowledged message by: one of each task is enough.
+            "delivery_tag": task_id,
             "priority": 0,
         },
     }

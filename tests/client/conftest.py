@@ -1,6 +1,6 @@
 """Both clients, each driven by the same blocking calls, so that one suite holds them both."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ class Shell(Protocol):
     """What both clients do, as a test calls it."""
 
     def enqueue(self, task: Task | dict[str, Any]) -> str: ...
+    def enqueue_all(self, tasks: Iterable[Task | dict[str, Any]]) -> list[str]: ...
     def stream(self, task_id: str, after: str | None = None) -> Iterator[Event]: ...
     def text(self, task_id: str, on_reset: Callable[[], None] | None = None) -> Iterator[str]: ...
     def result(self, task_id: str, timeout: float | None = None) -> Result: ...
@@ -48,6 +49,9 @@ class SyncShell:
     def enqueue(self, task: Task | dict[str, Any]) -> str:
         return self.client.enqueue(task).id
 
+    def enqueue_all(self, tasks: Iterable[Task | dict[str, Any]]) -> list[str]:
+        return [handle.id for handle in self.client.enqueue_all(tasks)]
+
     def cancel(self, task_id: str) -> bool:
         return Handle(self.client, task_id).cancel()
 
@@ -66,6 +70,10 @@ class AsyncShell:
     def enqueue(self, task: Task | dict[str, Any]) -> str:
         handle: AsyncHandle = self._portal.call(self.client.enqueue, task)
         return handle.id
+
+    def enqueue_all(self, tasks: Iterable[Task | dict[str, Any]]) -> list[str]:
+        handles: list[AsyncHandle] = self._portal.call(self.client.enqueue_all, tasks)
+        return [handle.id for handle in handles]
 
     def stream(self, task_id: str, after: str | None = None) -> Iterator[Event]:
         return self._followed(self.client.stream(task_id, after))

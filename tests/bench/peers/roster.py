@@ -67,6 +67,7 @@ ROSTER: Final = (
         ("-c", "from worker.cli import main; main()", "run"),
         "tests.bench.peers.router_worker:open_queue",
         pattern="rw:{*}:live",
+        batch="e",
         kind="own",
     ),
     _celery("prefork", cap=8),

@@ -20,6 +20,10 @@ class RouterWorkerQueue:
         model, messages = parameters.pop("model"), parameters.pop("messages")
         self._client.chat(model, messages, **parameters)
 
+    async def put_all(self, requests: list[Request]) -> None:
+        """Put all in one go."""
+        self._client.enqueue_all({"kind": "chat", "request": one.body} for one in requests)
+
 
 @asynccontextmanager
 async def open_queue(url: str) -> AsyncIterator[Queue]:

@@ -62,7 +62,7 @@ def without_expiry(redis: redis_library.Redis) -> set[bytes]:
 
 
 def fill_slots(client: Client, worker: Worker) -> None:
-    """Let every slot have its thread: they are made when they are needed first."""
+    """Let every slot be used once: connections are made when they are needed first."""
     for task in tasks(2 * SLOTS, "wait"):
         client.enqueue(task)
     until(lambda: ended(worker) == 2 * SLOTS, "every slot was used")

@@ -117,8 +117,8 @@ class Consumer:
         return f"Celery has heard nothing from its queues since {since}, with slots free"
 
     @property
-    def room(self) -> bool:
-        """Whether another message may come."""
+    def room(self) -> int:
+        """How many more messages may come."""
         return self._slots.room
 
     def obey(self, read: Read, envelope: Envelope) -> None:

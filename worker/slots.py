@@ -37,9 +37,9 @@ class Slots:
         return first
 
     @property
-    def room(self) -> bool:
-        """Whether a slot is free."""
-        return self._taken < self._slots
+    def room(self) -> int:
+        """How many slots are free."""
+        return self._slots - self._taken
 
     def heard(self) -> None:
         """Note that Redis has just answered when it was asked for messages."""
@@ -48,6 +48,6 @@ class Slots:
     def silent_s(self) -> float:
         """Tell for how long nothing was heard though a slot was free, in seconds."""
         with self._lock:
-            if not self.room:
+            if self.room <= 0:
                 return 0.0
             return self._clock() - max(self._free_since, self._heard_at)

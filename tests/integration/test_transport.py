@@ -12,12 +12,15 @@ from kombu import Connection, Consumer
 from kombu import Queue as KombuQueue
 
 from api_contracts.client.servers import kombu_address
+from api_contracts.client.submission import ring
+from api_contracts.requests import new_id
 from tests.conftest import StartValkey
 from tests.parts import foreign
 from tests.parts.sentinels import Sentinels
 from tests.parts.wait import until
 from worker import embedded
 from worker.admission import NotAMessage
+from worker.store import UNACKED
 from worker.transport import guarded_transport
 
 
@@ -29,7 +32,7 @@ class Door:
         self.answers = 0
         self.turned_away: list[tuple[str, bytes, str]] = []
         self.back: list[bytes] = []
-        self.room = True
+        self.room = 1
 
     def heard(self) -> None:
         self.answers += 1
@@ -129,6 +132,19 @@ def test_a_message_that_comes_while_nobody_consumes_any_more_goes_back(
     assert consuming.door.back == [message.encode()]
     assert redis.lrange(foreign.QUEUE, 0, -1) == [message.encode()]
     assert consuming.taken == []
+
+
+def test_doorbells_that_wait_are_taken_together_as_far_as_there_is_room(
+    consuming: Consuming, redis: redis_library.Redis
+) -> None:
+    ids = [new_id() for _ in range(8)]
+    redis.lpush(foreign.QUEUE, *(ring(one, "chat", foreign.QUEUE, 0)[2] for one in ids))
+    consuming.door.room = 5
+    consuming.until(lambda: len(consuming.taken) == 6, "the first, and as many as there is room")
+    consuming.door.room = 1
+    consuming.until(lambda: len(consuming.taken) == 8, "the others")
+    assert consuming.taken == ids
+    assert not redis.exists(UNACKED), "a doorbell is not noted"
 
 
 def test_who_stops_consuming_waits_for_the_answer_that_is_on_its_way(

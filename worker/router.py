@@ -8,9 +8,10 @@ redirect (the key would go with it), or keeps a cookie (one tenant's would go ou
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 import aiohttp
@@ -24,6 +25,8 @@ from worker.protocols.base import Call
 #: Idle connections are kept this long, in seconds: below the 60 s after which common load
 #: balancers close theirs, so that a request does not meet a closing connection.
 KEEP_ALIVE_S: Final = 50.0
+#: URLs that are kept read; native paths are the producers' to choose.
+URLS: Final = 256
 #: Stands for the key where an answer repeats it.
 _HIDDEN: Final = "(not shown)"
 
@@ -96,7 +99,9 @@ class Response:
         """Yield the body as it comes."""
         plain = "content-encoding" not in self.headers
         with _translated(in_answer=True):
-            body = self._response.aiter_raw() if plain else self._response.aiter_bytes()
+            # The stream itself, without httpx's counting and its two generators around it.
+            body = self._response.stream if plain else self._response.aiter_bytes()
+            assert isinstance(body, AsyncIterable)  # noqa: S101 - httpx's type has both kinds
             async for piece in body:
                 yield piece
 
@@ -135,16 +140,16 @@ class Router:
         self._base_url = base_url.rstrip("/")
         self._key = key
         transport = AiohttpTransport(client=_session)
-        self._client = httpx.AsyncClient(
-            transport=transport,
-            headers={
-                "authorization": f"Bearer {key}",
-                "accept-encoding": "identity",
-                "user-agent": "router-worker",
-            },
-            # Only the connection: how long an answer may take is the executor's to say.
-            timeout=httpx.Timeout(None, connect=connect_s),
-        )
+        self._client = httpx.AsyncClient(transport=transport)
+        self._headers = {
+            "authorization": f"Bearer {key}",
+            "accept-encoding": "identity",
+            "user-agent": "router-worker",
+        }
+        # Only the connection: how long an answer may take is the executor's to say.
+        timeout = httpx.Timeout(None, connect=connect_s)
+        self._extensions = {"timeout": timeout.as_dict()}
+        self._url = lru_cache(URLS)(lambda path: httpx.URL(self._base_url + path))
 
     @asynccontextmanager
     async def send(self, call: Call) -> AsyncIterator[Response]:
@@ -152,9 +157,13 @@ class Router:
 
         AttemptFailed for everything that the network does.
         """
-        request = self._client.build_request(
-            call.method, self._base_url + call.path, headers=dict(call.headers), content=call.body
-        )
+        # The client's own build_request merges URL, headers, cookies and parameters for each call:
+        # 216 µs, against 80.
+        headers = self._headers | {name.lower(): value for name, value in call.headers.items()}
+        request = httpx.Request(
+            call.method, self._url(call.path), headers=headers, content=call.body,
+            extensions=self._extensions,
+        )  # fmt: skip
         with _translated(in_answer=False):
             response = await self._client.send(request, stream=True)
         try:

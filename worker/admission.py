@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+from api_contracts import jsontext
 from api_contracts.names import CeleryTask
 from api_contracts.requests import BODY_LIMIT, CELERY_TASKS
 from worker.intake import Doorbell, Foreign, is_task_id, read_message
@@ -52,8 +53,23 @@ class NotAMessage(ValueError):
     place: Place | None = None
 
 
-def admit(item: bytes) -> tuple[dict[str, Any], bool]:
-    """Read a message as kombu keeps it on Redis, and tell whether it is a doorbell.
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A message that Celery may see."""
+
+    #: As kombu has it.
+    message: dict[str, Any]
+    arguments: list[Any]
+    keywords: dict[str, Any]
+
+    @property
+    def is_doorbell(self) -> bool:
+        """Whether it carries the id of a task on record, and no task."""
+        return len(self.arguments) == 1 and is_task_id(self.arguments[0])
+
+
+def admit(item: bytes, queue: str) -> Admitted:
+    """Read a message as kombu keeps it in this queue on Redis.
 
     NotAMessage where it is to be turned away.
     """
@@ -63,24 +79,31 @@ def admit(item: bytes) -> tuple[dict[str, Any], bool]:
             message = _head(item)
             raise NotAMessage(f"has {len(item)} bytes; at most {MESSAGE_LIMIT} are taken")  # noqa: TRY301
         message = _mapping(_loaded(item, "message"), "message")
-        arguments = _check(message)
+        arguments, keywords = _check(message)
     except NotAMessage as error:
         error.place = _place(message)
         raise
-    return message, len(arguments) == 1 and is_task_id(arguments[0])
+    # What it says of that is its producer's: it would stand in logs and metrics, and it would go
+    # back there.
+    message["properties"]["delivery_info"] = {"exchange": "", "routing_key": queue}
+    return Admitted(message, arguments, keywords)
 
 
-def _check(message: dict[str, Any]) -> list[Any]:
-    """Check all but the arguments, and return them."""
+def _check(message: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Check all but arguments and keywords, and return them."""
+    try:
+        jsontext.check(message)
+    except ValueError as error:
+        raise NotAMessage(f"its message {error}") from None
     for name, value in (("content-type", "application/json"), ("content-encoding", "utf-8")):
         if message.get(name) != value:
             raise NotAMessage(f"its {name} is not {value}")
     _check_headers(_mapping(message.get("headers"), "headers"))
     _check_properties(_mapping(message.get("properties"), "properties"))
-    arguments, _, embedded = _parts(message.get("body"))
+    arguments, keywords, embedded = _parts(message.get("body"))
     if embedded and any(embedded.values()):
         raise NotAMessage("it asks for a chain or a callback; read the task's channel instead")
-    return list(arguments)
+    return arguments, keywords
 
 
 def _check_headers(headers: dict[str, Any]) -> None:
@@ -158,3 +181,6 @@ def _mapping(value: Any, what: str) -> dict[str, Any]:
 def _check_word(value: object, what: str) -> None:
     if not isinstance(value, str) or not 0 < len(value) <= _ID_LIMIT:
         raise NotAMessage(f"its {what} is no text of 1 to {_ID_LIMIT} characters")
+    if not value.isprintable():
+        # Half a character is not either.
+        raise NotAMessage(f"its {what} has what cannot be printed")

@@ -105,9 +105,11 @@ class Worker(CeleryWorker):
     def ask_again(self) -> None:
         """Let Celery see now whether it may ask for messages; any thread may call this.
 
-        It sees to that in each of its rounds, which are up to a second apart.
+        It sees to that in each of its rounds, which are up to a second apart. Where it has no hub,
+        as on Windows, it must be left to that.
         """
-        self.hub.call_soon(_nothing)
+        if self.hub is not None:
+            self.hub.call_soon(_nothing)
 
     def install_platform_tweaks(self, worker: WorkController) -> None:
         """Answer the signals that end a process."""

@@ -224,8 +224,11 @@ class Consumer:
         logger.info("leaving; tasks that run may end within %g s", grace_s)
         await (self._executor.drain(grace_s) if grace_s else self._executor.hand_back())
         late: set[asyncio.Task[Any]] = set()
-        # Messages may still come, until Celery has stopped.
-        while not (late or self._store.pump.trouble or (self._stopped and not self._called)):
+        stopped = False
+        # Messages may still come, until Celery has stopped. What it left to the loop by then has
+        # begun after the pause.
+        while not (late or self._store.pump.trouble or (stopped and not self._called)):
+            stopped = self._stopped
             await asyncio.sleep(LOOK_S)
             if self._called:
                 _, late = await asyncio.wait(self._called, timeout=LAST_S)

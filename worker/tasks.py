@@ -45,7 +45,7 @@ class Envelope:
 
     @property
     def text(self) -> bytes:
-        """The message as it came, but for the order and the white space of its JSON."""
+        """The message as it came, but for how its JSON is laid out, and for where it came from."""
         return json.dumps(self._message._raw).encode()  # noqa: SLF001 - kombu gives it no name
 
 
@@ -71,9 +71,9 @@ class RouterTask(Task[Any, None]):
 
     def _received(self, message: Any, *_: object) -> None:
         """Take a message, whatever its arguments are; the door has seen to its form."""
-        arguments, keywords, _ = json.loads(message.body)
-        message_id = message.headers["id"]
-        read = partial(read_message, self._kind, tuple(arguments), keywords, message_id)
+        admitted = message.channel.admitted
+        arguments, keywords = tuple(admitted.arguments), admitted.keywords
+        read = partial(read_message, self._kind, arguments, keywords, message.headers["id"])
         self._obey(read, Envelope(message))
 
 

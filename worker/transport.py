@@ -13,7 +13,9 @@ message is still bytes. Its steps are kept; ours are added:
    a connection that is cut in between is enough. Memory that is full, or a server that was
    demoted, would end the worker as well.
 6. Only as many messages are asked for as there is room for. Behind a doorbell that came at once,
-   since others wait, more are taken in one round trip.
+   since others wait, more doorbells are taken in one round trip.
+7. Nothing that a message says ends the worker: what fails on its way to Celery is turned away.
+   The queue that it came from is the one that it was found in, whatever it says.
 
 What goes back goes to the right end of its list, from which messages are taken. What is noted and
 not forgotten comes again when its time has come; nothing is given back when a connection is lost,
@@ -26,6 +28,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from importlib.resources import files
 from queue import Empty
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -34,11 +37,15 @@ from kombu.transport import redis
 from kombu.utils.encoding import bytes_to_str
 
 from api_contracts.client.servers import SentinelConnection
-from worker.admission import NotAMessage, admit
+from worker import logs
+from worker.admission import Admitted, NotAMessage, admit
 
-#: Most messages that are taken in one round trip. A worker that is killed before it has obeyed them
-#: leaves as many tasks to the reaper.
+#: Most doorbells that are taken in one round trip. A worker that is killed before it has obeyed
+#: them leaves as many tasks to the reaper.
 TOGETHER: Final = 16
+#: Longest message that is taken for one, in bytes: ours have 500.
+DOORBELL_LIMIT: Final = 1024
+_DOORBELLS: Final = files("worker").joinpath("lua/doorbells.lua").read_text()
 #: A message that comes sooner than this after it was asked for had waited, in seconds.
 AT_ONCE_S: Final = 0.002
 
@@ -94,6 +101,14 @@ class QoS(redis.QoS):
             super().append(message, delivery_tag)
             self._delivered.clear()
 
+    def forget(self, delivery_tag: str) -> None:
+        """Take a note away again, if there is one; where that fails the message comes again."""
+        notes: Any = self
+        try:
+            notes._remove_from_indices(delivery_tag).execute()  # noqa: SLF001 - kombu's stubs lack it
+        except (*self.channel.connection_errors, self.channel.ResponseError) as error:
+            logger.warning("a message comes again: %s", type(error).__name__)
+
     def restore_visible(self, *arguments: Any, **options: Any) -> None:
         """Give back what nobody acknowledged in time, unless Redis refuses: then at another time.
 
@@ -110,6 +125,8 @@ class Channel(redis.Channel):
 
     QoS = QoS
     qos: Any
+    #: The message that is being delivered.
+    admitted: Admitted
     door: Door
 
     # Of kombu's own channel, where its type stubs leave them out.
@@ -136,8 +153,8 @@ class Channel(redis.Channel):
             at_once = monotonic() - self._brpop_sent_at < AT_ONCE_S
             queue = bytes_to_str(popped[0]).rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
-            self._take(queue, popped[1])
-            if at_once and not self.qos.noting:
+            is_doorbell = self._take(queue, popped[1])
+            if at_once and is_doorbell:
                 self._take_more(popped[0], queue)
             return True
         finally:
@@ -152,14 +169,14 @@ class Channel(redis.Channel):
         return popped
 
     def _take_more(self, key: bytes, queue: str) -> None:
-        """Take what waits behind a doorbell, as far as there is room."""
+        """Take the doorbells that wait behind a doorbell, as far as there is room."""
         count = min(self.door.room, TOGETHER)
         if count <= 0 or not self.active_queues:
             return
         with self._closed_by_errors():
-            self.client.connection.send_command("RPOP", key, count)
-            messages: list[bytes] | None = self.client.connection.read_response()
-        for message in messages or ():
+            self.client.connection.send_command("EVAL", _DOORBELLS, 1, key, count, DOORBELL_LIMIT)
+            messages: list[bytes] = self.client.connection.read_response()
+        for message in messages:
             self._take(queue, message)
 
     @contextmanager
@@ -177,21 +194,27 @@ class Channel(redis.Channel):
         lost = (error for error in self.connection_errors if error is not KeyError)
         return (*lost, self.ResponseError)
 
-    def _take(self, queue: str, message: bytes) -> None:
+    def _take(self, queue: str, message: bytes) -> bool:
+        """Deliver a message, or see to it otherwise; tell whether it is a doorbell's."""
         if not self.active_queues:
             self.door.put_back(queue, message)
-            return
+            return False
         try:
-            admitted, is_doorbell = admit(message)
+            admitted = self.admitted = admit(message, queue)
         except NotAMessage as error:
             self.door.turn_away(queue, message, error)
-            return
-        self.qos.noting = not is_doorbell
+            return False
+        self.qos.noting = not admitted.is_doorbell
         try:
-            self.connection._deliver(admitted, queue)  # noqa: SLF001 - as kombu's own does
+            self.connection._deliver(admitted.message, queue)  # noqa: SLF001 - as kombu's own does
         except self._refusals as error:
             logger.warning("a message could not be noted (%s); it goes back", type(error).__name__)
             self.door.put_back(queue, message)
+        except Exception as error:  # noqa: BLE001 - left alone, it would end one worker after the other
+            logger.error("a message met a fault of the worker: %s", logs.origin(error))  # noqa: TRY400
+            self.qos.forget(admitted.message["properties"]["delivery_tag"])
+            self.door.turn_away(queue, message, NotAMessage("it met a fault of the worker"))
+        return admitted.is_doorbell
 
 
 def guarded_transport(door: Door, url: str) -> type[redis.Transport]:

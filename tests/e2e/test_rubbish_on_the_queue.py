@@ -18,6 +18,7 @@ from tests.parts.tasks import chat
 from tests.parts.wait import until
 from tests.parts.worker import Worker
 from worker.admission import MESSAGE_LIMIT
+from worker.store import UNACKED
 
 Json = dict[str, Any]
 
@@ -64,6 +65,14 @@ RUBBISH: dict[str, str | bytes] = {
         _message(headers={"task": "router.chat", "id": new_id(), "timelimit": "x"})
     ),
 }
+
+
+def _nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+#: Around the depth at which Python's own readers give up, wherever they are called from.
+DEPTHS = (101, *range(860, 995, 3))
 
 
 #: What says where its producer looks: the message, and the reason.
@@ -130,6 +139,25 @@ def test_rubbish_on_the_queue_is_parked_and_the_worker_goes_on(
         assert kept[b"message"] == _bytes(RUBBISH[name])
         (letter,) = redis.zrange(KEYS.dead, 0, -1)
         assert redis.ttl(KEYS.record(letter.decode())) > 0
+        assert own.program.running
+
+
+@pytest.mark.parametrize("where", ["head", "body"])
+def test_no_depth_of_nesting_ends_the_worker(
+    own: Worker, gate: Gate, module_url: str, where: str
+) -> None:
+    """A message that ends one would come again, and end the next."""
+    shapes = {
+        "head": lambda depth: message(chat(), x="@").replace('"@"', _nested(depth)),
+        "body": lambda depth: _body(f"[[{_nested(depth)}], {{}}, {{}}]"),
+    }
+    with redis_library.Redis.from_url(module_url) as redis, Client(module_url) as client:
+        redis.flushdb()
+        redis.lpush(QUEUE, *(shapes[where](depth) for depth in DEPTHS))
+        gate.answer(GOOD)
+        result_of(redis, client.chat("m", [{"role": "user", "content": "hello"}]).id, within=10)
+        assert redis.llen(QUEUE) == 0
+        until(lambda: not redis.exists(UNACKED), "all are acknowledged")
         assert own.program.running
 
 

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +17,13 @@ from api_contracts.client.submission import ring
 from api_contracts.requests import new_id
 from tests.conftest import StartValkey
 from tests.parts import foreign
+from tests.parts.need import need
 from tests.parts.sentinels import Sentinels
+from tests.parts.tasks import chat
 from tests.parts.wait import until
 from worker import embedded
 from worker.admission import NotAMessage
-from worker.store import UNACKED
+from worker.store import UNACKED, UNACKED_INDEX
 from worker.transport import guarded_transport
 
 
@@ -53,6 +56,7 @@ class Consuming:
         self.door = Door(redis)
         self.taken: list[str] = []
         transport = guarded_transport(self.door, url)
+        options = {"unacked_key": UNACKED, "unacked_index_key": UNACKED_INDEX, **(options or {})}
         self._connection = Connection(url, transport=transport, transport_options=options)
         queue = KombuQueue(foreign.QUEUE, exchange="", routing_key=foreign.QUEUE)
         self.consumer = Consumer(self._connection, [queue], on_message=self._take)
@@ -95,6 +99,18 @@ def consuming(server: embedded.EmbeddedServer, redis: redis_library.Redis) -> It
     consuming = Consuming(server.url, redis)
     yield consuming
     consuming.close()
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Sentinels]:
+    """Sentinels that do not take a server for dead because it hands over."""
+    try:
+        sentinels = Sentinels(tmp_path, down_ms=1_500)
+    except embedded.EmbeddedUnavailable as error:
+        need(condition=False, reason=str(error))
+        raise
+    yield sentinels
+    sentinels.stop()
 
 
 def id_of(message: bytes) -> str:
@@ -147,6 +163,56 @@ def test_doorbells_that_wait_are_taken_together_as_far_as_there_is_room(
     assert not redis.exists(UNACKED), "a doorbell is not noted"
 
 
+def test_what_carries_a_task_is_taken_alone(
+    consuming: Consuming, redis: redis_library.Redis
+) -> None:
+    """Behind doorbells too: until it is noted it is nobody's."""
+    bells = [ring(new_id(), "chat", foreign.QUEUE, 0)[2] for _ in range(3)]
+    redis.lpush(foreign.QUEUE, *bells, foreign.message(chat()), foreign.message(chat()))
+    consuming.door.room = 10
+    consuming.until(lambda: len(consuming.taken) == 3, "the doorbells")
+    assert redis.llen(foreign.QUEUE) == 2
+    consuming.until(lambda: len(consuming.taken) == 5, "the others")
+    assert redis.hlen(UNACKED) == 2
+
+
+@pytest.mark.parametrize("word", ["half a character \ud800", "a line\n"])
+def test_a_tag_that_cannot_be_noted_is_turned_away(
+    consuming: Consuming, redis: redis_library.Redis, word: str
+) -> None:
+    message = json.loads(foreign.message(chat()))
+    message["properties"]["delivery_tag"] = word
+    redis.lpush(foreign.QUEUE, json.dumps(message))
+    consuming.until(lambda: consuming.door.turned_away, "a message that was turned away")
+    reason = "its property delivery_tag has what cannot be printed"
+    assert consuming.door.turned_away[0][2] == reason
+
+
+def test_what_fails_on_its_way_to_celery_is_turned_away_and_not_noted(
+    consuming: Consuming, redis: redis_library.Redis
+) -> None:
+    def fail(_: Any) -> None:
+        raise RecursionError
+
+    consuming.consumer.on_message = fail
+    redis.lpush(foreign.QUEUE, foreign.message(chat()))
+    consuming.until(lambda: consuming.door.turned_away, "a message that was turned away")
+    assert consuming.door.turned_away[0][2] == "it met a fault of the worker"
+    assert not redis.exists(UNACKED)
+
+
+def test_a_message_belongs_to_the_queue_that_it_was_found_in(
+    consuming: Consuming, redis: redis_library.Redis
+) -> None:
+    """Whatever it says of that: it is a label of a metric, and where the message goes back to."""
+    message = json.loads(foreign.message(chat()))
+    message["properties"]["delivery_info"]["routing_key"] = "evil \ud800"
+    redis.lpush(foreign.QUEUE, json.dumps(message))
+    consuming.until(lambda: consuming.taken, "the message")
+    (noted,) = redis.hvals(UNACKED)
+    assert json.loads(noted)[1:] == ["", foreign.QUEUE]
+
+
 def test_who_stops_consuming_waits_for_the_answer_that_is_on_its_way(
     consuming: Consuming, redis: redis_library.Redis
 ) -> None:
@@ -169,14 +235,14 @@ def test_what_is_no_message_is_turned_away_and_the_next_one_taken(
 
 
 @pytest.mark.timeout(120)
-def test_who_stops_after_a_handover_is_not_held_by_the_old_master(sentinels: Sentinels) -> None:
+def test_who_stops_after_a_handover_is_not_held_by_the_old_master(patient: Sentinels) -> None:
     """It lives on, and refuses to forget what was noted there: no reason to ask it for ever."""
-    with redis_library.Redis.from_url(sentinels.master.url) as redis:
-        broker, options = kombu_address(sentinels.url)
+    with redis_library.Redis.from_url(patient.master.url) as redis:
+        broker, options = kombu_address(patient.url)
         consuming = Consuming(broker, redis, options)
         foreign.send(redis)
         consuming.until(lambda: consuming.taken, "a message")
-        sentinels.hand_over()
+        patient.hand_over()
     stopping = threading.Thread(target=consuming.close, daemon=True)
     stopping.start()
     stopping.join(30)

@@ -497,3 +497,13 @@ async def test_what_is_no_tasks_id_leaves_the_list_of_what_is_due(
     assert [look.word for look in looks] == [Word.GONE] * 3
     await store.duties.forget(*(look.task_id for look in looks))
     assert redis.zcard(KEYS.due) == 0
+
+
+async def test_a_command_that_cannot_be_packed_spoils_no_other(
+    start_store: StartStore, redis_url: str
+) -> None:
+    store = await start_store(redis_url)
+    asked = [store.pump.ask(*one) for one in (("SET", "a", 1), ("SET", "b", "\ud800"), ("PING",))]
+    first, bad, last = await asyncio.gather(*asked, return_exceptions=True)
+    assert (first, last) == (b"OK", b"PONG")
+    assert isinstance(bad, UnicodeEncodeError)

@@ -42,8 +42,11 @@ class Pipe:
         """
         try:
             connection = await self._connected()
-            connection._writer.write(b"".join(map(hiredis.pack_command, commands)))  # noqa: SLF001
-            return await self._replies(connection, len(commands))
+            packed = [_packed(command) for command in commands]
+            written = [one for one in packed if isinstance(one, bytes)]
+            connection._writer.write(b"".join(written))  # noqa: SLF001
+            replies = iter(await self._replies(connection, len(written)))
+            return [next(replies) if isinstance(one, bytes) else one for one in packed]
         except TimeoutError:
             await self.disconnect()
             message = f"no answer within {self._timeout_s:g} s"
@@ -93,6 +96,15 @@ class Pipe:
             replyError=_error,
             notEnoughData=_MORE,
         )
+
+
+def _packed(command: tuple[Any, ...]) -> bytes | Exception:
+    """Pack a command; where it cannot be, as with half a character, that is its reply."""
+    try:
+        packed: bytes = hiredis.pack_command(command)
+    except (TypeError, UnicodeEncodeError) as error:
+        return error
+    return packed
 
 
 def _error(text: str) -> Exception:

@@ -1,4 +1,4 @@
-"""Celery's side of a worker process: it takes messages, has each obeyed in a thread, and leaves.
+"""Celery's side of a worker process: it takes messages, hands them to the loop, and leaves.
 
 A message's way:
 

@@ -185,6 +185,6 @@ class Router:
 
 
 def _session() -> aiohttp.ClientSession:
-    # As many connections as tasks: the number of tasks is bounded by the pool of Celery.
+    # As many connections as tasks: the number of tasks is bounded by the slots.
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())

@@ -43,8 +43,8 @@ from worker.admission import Admitted, NotAMessage, admit
 #: Most doorbells that are taken in one round trip. A worker that is killed before it has obeyed
 #: them leaves as many tasks to the reaper.
 TOGETHER: Final = 16
-#: Longest message that is taken for one, in bytes: ours have 500.
-DOORBELL_LIMIT: Final = 1024
+#: Longest message that is taken so, in bytes: doorbells have 500.
+TOGETHER_BYTES: Final = 1024
 _DOORBELLS: Final = files("worker").joinpath("lua/doorbells.lua").read_text()
 #: A message that comes sooner than this after it was asked for had probably waited, in seconds:
 #: Celery's thread itself waits some ms for the interpreter while the loop is busy.
@@ -175,7 +175,7 @@ class Channel(redis.Channel):
         if count <= 0 or not self.active_queues:
             return
         with self._closed_by_errors():
-            self.client.connection.send_command("EVAL", _DOORBELLS, 1, key, count, DOORBELL_LIMIT)
+            self.client.connection.send_command("EVAL", _DOORBELLS, 1, key, count, TOGETHER_BYTES)
             messages: list[bytes] = self.client.connection.read_response()
         for message in messages:
             self._take(queue, message)

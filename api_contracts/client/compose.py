@@ -83,6 +83,11 @@ def native_task(
     return _task(task, id, vendor, headers, options)
 
 
+def checked(task: Task | Mapping[str, Any]) -> Task:
+    """Return a task that a caller has made, or has written as a mapping; InvalidTask likewise."""
+    return parse_task(dict(task)) if isinstance(task, Mapping) else task
+
+
 def _task(
     task: dict[str, Any],
     task_id: str | None,

@@ -19,7 +19,7 @@ from api_contracts.client.text import TextView
 from api_contracts.content import IMAGE_LIMIT
 from api_contracts.errors import ResultTimeout
 from api_contracts.events import Completed, Event
-from api_contracts.requests import Task, parse_task
+from api_contracts.requests import Task
 from api_contracts.results import DeadLetter, Result, Status
 
 
@@ -78,7 +78,9 @@ class Client:
         The same id, or the same idempotency key, with the same content gives the same task back;
         with another content it raises TaskExists or IdempotencyConflict.
         """
-        flow = flows.enqueue(_checked(task), self._keys, _now_ms(), one_redis=self._one_redis)
+        flow = flows.enqueue(
+            compose.checked(task), self._keys, _now_ms(), one_redis=self._one_redis
+        )
         return Handle(self, self._ask(flow))
 
     def enqueue_all(self, tasks: Iterable[Task | Mapping[str, Any]]) -> list[Handle]:
@@ -87,8 +89,8 @@ class Client:
         Nothing is sent where one of them breaks the contract. Where one is refused, the error
         comes once all others are on record; to call again with the same tasks is harmless.
         """
-        checked = [_checked(task) for task in tasks]
-        flow = flows.enqueue_all(checked, self._keys, _now_ms(), one_redis=self._one_redis)
+        made = [compose.checked(task) for task in tasks]
+        flow = flows.enqueue_all(made, self._keys, _now_ms(), one_redis=self._one_redis)
         return [Handle(self, task_id) for task_id in self._ask(flow)]
 
     def stream(self, task_id: str, after: str | None = None) -> Generator[Event, None, None]:
@@ -267,10 +269,6 @@ class Handle:
     def cancel(self) -> bool:
         """Cancel the task; as :meth:`Client.cancel`."""
         return self._client.cancel(self.id)
-
-
-def _checked(task: Task | Mapping[str, Any]) -> Task:
-    return parse_task(dict(task)) if isinstance(task, Mapping) else task
 
 
 def _now_ms() -> int:

@@ -1,8 +1,8 @@
 """The mark in each chunk and each answer: which call it belongs to, and when it was sent.
 
-The upstream writes it into a field that every router has (`system_fingerprint`), so that it
-passes through any worker, in whatever JSON it is wrapped; the subscriber reads it. Its width is
-fixed, since both do this for each chunk.
+The upstream writes it where the model's words stand, which is what changes from chunk to chunk, so
+that it passes through any worker, in whatever JSON it is wrapped; the subscriber reads it. Its
+width is fixed, since both do this for each chunk.
 """
 
 from typing import Final, NamedTuple

@@ -27,8 +27,8 @@ def _around_mark(finish_reason: bytes) -> tuple[bytes, bytes]:
     """Return what stands before and behind the mark of a chunk, since nothing else changes."""
     event = (
         b'data: {"id":"chatcmpl-8f14e45fceea167a5a36dedd4bea2543","object":"chat.completion.chunk",'
-        b'"created":1750000000,"model":"gpt-4o","system_fingerprint":"%b","choices":[{"index":0,'
-        b'"delta":{"content":" ocean"},"logprobs":null,"finish_reason":%b}]}\n\n'
+        b'"created":1750000000,"model":"gpt-4o","system_fingerprint":"fp_8f14e45f",'
+        b'"choices":[{"index":0,"delta":{"content":"%b"},"logprobs":null,"finish_reason":%b}]}\n\n'
     ) % (bytes(marks.LENGTH), finish_reason)
     before, _, behind = _framed(event).partition(bytes(marks.LENGTH))
     return before, behind

@@ -21,9 +21,7 @@ def counted(*messages: tuple[str, bytes], streams: bool = True) -> dict[str, Any
 
 
 def chunk(number: int, seq: int, sent_ns: int = 4_999_000_000) -> bytes:
-    return b'{"object":"chat.completion.chunk","system_fingerprint":"%b"}' % marks.write(
-        number, seq, sent_ns
-    )
+    return b'{"object":"chat.completion.chunk","content":"%b"}' % marks.write(number, seq, sent_ns)
 
 
 def event(kind: str, data: bytes = b"{}") -> bytes:

@@ -17,7 +17,7 @@ NAME_WITH_EVERYTHING = "a) R 1 (b c"
 def test_a_mark_is_read_as_it_was_written(number: int, seq: int, sent_ns: int) -> None:
     mark = marks.write(number, seq, sent_ns)
     assert len(mark) == marks.LENGTH
-    assert marks.read(b'{"system_fingerprint": "' + mark + b'","x":1}') == (number, seq, sent_ns)
+    assert marks.read(b'{"content": "' + mark + b'","x":1}') == (number, seq, sent_ns)
 
 
 def test_a_message_without_a_mark_has_none() -> None:

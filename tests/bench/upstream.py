@@ -43,8 +43,8 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 
 _ANSWER: Final = (
     b'{"id":"chatcmpl-8f14e45fceea167a5a36dedd4bea2543","object":"chat.completion",'
-    b'"created":1750000000,"model":"gpt-4o","system_fingerprint":"%b","choices":[{"index":0,'
-    b'"message":{"role":"assistant","content":"The sea."},"logprobs":null,'
+    b'"created":1750000000,"model":"gpt-4o","system_fingerprint":"fp_8f14e45f",'
+    b'"choices":[{"index":0,"message":{"role":"assistant","content":"%b"},"logprobs":null,'
     b'"finish_reason":"stop"}],' + USED + b"}"
 )
 

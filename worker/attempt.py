@@ -156,14 +156,15 @@ class Attempt:
         fold = self._fold
         size = 0
         try:
-            async for piece in response.pieces():
-                now = loop.time()
-                size += len(piece)
-                if size > ANSWER_LIMIT:
-                    raise AttemptFailed(_too_large(response))  # noqa: TRY301 - with its siblings
-                self._take(decoder.feed(piece), fold, now)
-                if self._pace is not None:
-                    timer.moved(now, finished=fold.complete)
+            with response.reading() as pieces:
+                async for piece in pieces:
+                    now = loop.time()
+                    size += len(piece)
+                    if size > ANSWER_LIMIT:
+                        raise AttemptFailed(_too_large(response))  # noqa: TRY301 - with its kin
+                    self._take(decoder.feed(piece), fold, now)
+                    if self._pace is not None:
+                        timer.moved(now, finished=fold.complete)
             self._take(decoder.close(), fold, loop.time())
         except AttemptFailed as error:
             if not (fold.complete and error.failure.code in _NETWORK):

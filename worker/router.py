@@ -1,6 +1,6 @@
 """Calls to the router over HTTP: the only importer of httpx.
 
-One ``httpx.AsyncClient`` over aiohttp's transport. Measured: 400 streams of 25 chunks/s cost
+httpx's requests and answers over aiohttp's transport. Measured: 400 streams of 25 chunks/s cost
 31 µs of CPU a chunk, against 170–270 µs with httpx's own (h11). Nothing here retries, follows a
 redirect (the key would go with it), or keeps a cookie (one tenant's would go out with another's).
 """
@@ -8,11 +8,11 @@ redirect (the key would go with it), or keeps a cookie (one tenant's would go ou
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import httpx
@@ -95,26 +95,23 @@ class Response:
         """The media type without parameters, lower-case; empty where none was sent."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """Yield the body as it comes."""
-        plain = "content-encoding" not in self.headers
+    @contextmanager
+    def reading(self) -> Iterator[AsyncIterable[bytes]]:
+        """Give the pieces of the body as they come; AttemptFailed for what the network does."""
         with _translated(in_answer=True):
-            # The stream itself, without httpx's counting and its two generators around it.
-            body = self._response.stream if plain else self._response.aiter_bytes()
-            assert isinstance(body, AsyncIterable)  # noqa: S101 - httpx's type has both kinds
-            async for piece in body:
-                yield piece
+            yield self._coded() if "content-encoding" in self.headers else self._plain()
 
     async def read(self, limit: int) -> bytes:
         """Return the body; AttemptFailed(too_large) where it has more bytes."""
         parts = []
         size = 0
-        async for piece in self.pieces():
-            size += len(piece)
-            if size > limit:
-                message = f"the answer has more than {limit} bytes"
-                raise AttemptFailed(Failure(ErrorCode.TOO_LARGE, message, self.status))
-            parts.append(piece)
+        with self.reading() as pieces:
+            async for piece in pieces:
+                size += len(piece)
+                if size > limit:
+                    message = f"the answer has more than {limit} bytes"
+                    raise AttemptFailed(Failure(ErrorCode.TOO_LARGE, message, self.status))
+                parts.append(piece)
         return b"".join(parts)
 
     async def beginning(self, limit: int) -> bytes:
@@ -123,13 +120,23 @@ class Response:
         For a refusal: its status counts, however long its body is, and wherever it is cut.
         """
         begun = bytearray()
-        with suppress(AttemptFailed):
-            async with aclosing(self.pieces()) as pieces:
-                async for piece in pieces:
-                    begun += piece
-                    if len(begun) >= limit:
-                        break
+        with suppress(AttemptFailed), self.reading() as pieces:
+            async for piece in pieces:
+                begun += piece
+                if len(begun) >= limit:
+                    break
         return bytes(begun[:limit])
+
+    def _plain(self) -> AsyncIterable[bytes]:
+        """Return the body as aiohttp reads it: 12 µs a piece, not 15 with httpx's generators."""
+        # Neither of the two has a name for it.
+        body: Any = self._response.stream
+        pieces: AsyncIterable[bytes] = body._aiohttp_response.content.iter_any()  # noqa: SLF001
+        return pieces
+
+    def _coded(self) -> AsyncIterable[bytes]:
+        """Return the body without its compression."""
+        return self._response.aiter_bytes()
 
 
 class Router:
@@ -139,8 +146,7 @@ class Router:
         """Prepare; call from the loop that will use it."""
         self._base_url = base_url.rstrip("/")
         self._key = key
-        transport = AiohttpTransport(client=_session)
-        self._client = httpx.AsyncClient(transport=transport)
+        self._transport = AiohttpTransport(client=_session)
         self._headers = {
             "authorization": f"Bearer {key}",
             "accept-encoding": "identity",
@@ -157,15 +163,15 @@ class Router:
 
         AttemptFailed for everything that the network does.
         """
-        # The client's own build_request merges URL, headers, cookies and parameters for each call:
-        # 216 µs, against 80.
+        # httpx's client would merge URL, headers, cookies and parameters, and look for redirects,
+        # cookies and authentication in the answer: 300 µs a call, against 215.
         headers = self._headers | {name.lower(): value for name, value in call.headers.items()}
         request = httpx.Request(
             call.method, self._url(call.path), headers=headers, content=call.body,
             extensions=self._extensions,
         )  # fmt: skip
         with _translated(in_answer=False):
-            response = await self._client.send(request, stream=True)
+            response = await self._transport.handle_async_request(request)
         try:
             yield Response(response)
         finally:
@@ -181,7 +187,7 @@ class Router:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await self._transport.aclose()
 
 
 def _session() -> aiohttp.ClientSession:

@@ -7,8 +7,8 @@ A stream is chunks whose ``choices[].delta`` are pieces of the message, then ``[
    some providers give one whatever ``n`` says. ``[DONE]`` alone is a truncation.
 2. The chunk that only reports usage is published where the producer asked for it, and kept back
    where we did.
-3. A plain delta (a text and nothing else) takes a short way; every other one is merged field by
-   field, known or not.
+3. A plain delta (a text and nothing else) takes a short way, and the chunks that are like it but
+   for their text a shorter one; every other delta is merged field by field, known or not.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from api_contracts.results import Usage
 from worker.frames import mended, parse_piece, raise_malformed
 from worker.protocols.base import WRONG_SHAPE, Answer, Call, ProtocolName
 from worker.protocols.deltas import Pieces, characters, joined, merge
+from worker.protocols.likeness import LONGER, Likeness
 from worker.protocols.refusal import raise_error, refuse
 from worker.protocols.requests import headers_of, path_of, spliced, with_stream
 from worker.sse import decoder
@@ -33,6 +34,10 @@ NAME: ProtocolName = "openai"
 _DONE: Final = b"[DONE]"
 #: What every message has in a chat completion, whether or not a delta speaks of it.
 _EMPTY: Final = {"role": "assistant", "content": None, "refusal": None}
+#: Padding against eavesdroppers who measure chunks, which is no part of the answer: so it stands
+#: in a chunk, and so it ends.
+_PADDING: Final = b',"obfuscation":"'
+_PADDED: Final = b'"}'
 #: Fields of a message that a model wrote, for estimates: no pictures or sound in base64.
 _WRITTEN: Final = (
     "content", "refusal", "reasoning_content", "reasoning", "tool_calls", "function_call",
@@ -94,6 +99,15 @@ def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _without_padding(frame: bytes) -> bytes:
+    """Leave out what OpenAI pads its chunks with, where it stands last."""
+    place = frame.rfind(_PADDING)
+    padding = frame[place + len(_PADDING) : -len(_PADDED)]
+    if place < 0 or not frame.endswith(_PADDED) or not padding.isalnum():
+        return frame
+    return frame[:place] + b"}"
+
+
 class _Choice:
     """One of the answers, as far as it has come."""
 
@@ -141,6 +155,9 @@ class Fold:
         self._last_head: dict[str, Any] = {}
         self._plain_choice: dict[str, Any] | None = None
         self._text = Pieces()
+        self._likeness = Likeness()
+        #: Whether chunks are padded.
+        self._padded = False
 
     def add(self, frame: bytes) -> bool:
         """Take a chunk; not published are ``[DONE]`` and a usage chunk that we asked for."""
@@ -148,9 +165,14 @@ class Fold:
             self._done = True
             self._look_if_complete()
             return False
+        bare = _without_padding(frame) if self._padded else frame
+        text = self._likeness.read(bare)
+        if text is not None:
+            self._text.append(text)
+            return True
         chunk = parse_piece(frame)
         try:
-            return self._take(chunk)
+            return self._take(chunk, bare)
         except WRONG_SHAPE:
             raise_malformed("a frame has not the shape of a chat completion chunk")
 
@@ -172,10 +194,9 @@ class Fold:
         ]
         return estimated(characters(written))
 
-    def _take(self, chunk: dict[str, Any]) -> bool:
+    def _take(self, chunk: dict[str, Any], bare: bytes) -> bool:
         choices = chunk.pop("choices", None) or ()
-        # Padding against eavesdroppers who measure chunks; no part of the answer.
-        chunk.pop("obfuscation", None)
+        self._padded = chunk.pop("obfuscation", None) is not None
         if chunk != self._last_head:
             self._take_head(chunk)
         whole = False
@@ -183,7 +204,11 @@ class Fold:
             if "message" in choice and "delta" not in choice:
                 whole = True
                 choice["delta"] = choice.pop("message")
-            self._take_choice(choice)
+            plain = self._take_choice(choice)
+            if plain is None or len(choices) > 1:
+                self._likeness.forget()
+            else:
+                self._learn(bare, plain)
         if whole:
             self._done = True
             self._look_if_complete()
@@ -193,6 +218,7 @@ class Fold:
     def _take_head(self, chunk: dict[str, Any]) -> None:
         """Take what is not a choice. Azure sends its first chunk with an empty id and model."""
         raise_error(chunk)
+        self._likeness.forget()
         self._last_head = chunk
         for key, value in chunk.items():
             if key == "usage":
@@ -200,13 +226,26 @@ class Fold:
             elif value or key not in self._head:
                 self._head[key] = value
 
-    def _take_choice(self, choice: dict[str, Any]) -> None:
+    def _learn(self, frame: bytes, text: str) -> None:
+        """Learn what the chunks that follow have in common with a plain one."""
+        other = self._likeness.learn(frame, text)
+        if other is None:
+            return
+        try:
+            found = parse_piece(other)["choices"][0]["delta"]["content"]
+        except WRONG_SHAPE:
+            found = None
+        if found != text + LONGER:
+            self._likeness.forget()
+
+    def _take_choice(self, choice: dict[str, Any]) -> str | None:
+        """Take a choice; return its text where it is plain."""
         delta = choice.pop("delta", None) or {}
         if choice == self._plain_choice and len(delta) == 1:
             text = delta.get("content")
             if type(text) is str:
                 self._text.append(text)
-                return
+                return text
         index = choice.get("index", 0)
         if type(index) is not int:
             raise_malformed("a choice's index is no number")
@@ -219,6 +258,7 @@ class Fold:
         self._plain_choice = None
         if isinstance(text, Pieces) and not (choice.get("finish_reason") or choice.get("logprobs")):
             self._plain_choice, self._text = choice, text
+        return None
 
     def _look_if_complete(self) -> None:
         """See whether every choice has its finish reason, and none is missing."""

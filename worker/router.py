@@ -165,11 +165,16 @@ class Router:
         """
         # httpx's client would merge URL, headers, cookies and parameters, and look for redirects,
         # cookies and authentication in the answer: 300 µs a call, against 215.
+        url = self._url(call.path)
         headers = self._headers | {name.lower(): value for name, value in call.headers.items()}
+        # httpx would add these two, and guess how the text is encoded: 25 µs.
+        headers["host"] = url.netloc.decode()
+        if call.body:
+            headers["content-length"] = str(len(call.body))
         request = httpx.Request(
-            call.method, self._url(call.path), headers=headers, content=call.body,
-            extensions=self._extensions,
-        )  # fmt: skip
+            call.method, url, headers=headers, content=call.body, extensions=self._extensions
+        )
+        request.headers.encoding = "ascii"
         with _translated(in_answer=False):
             response = await self._transport.handle_async_request(request)
         try:

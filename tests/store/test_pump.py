@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ async def test_what_gathers_while_redis_answers_goes_in_one_batch(
     pump: Pump, server: Server
 ) -> None:
     server.answers.clear()
-    first = asyncio.create_task(pump.ask("first"))
+    first = pump.ask("first")
     await server.asked.wait()
     replies: list[asyncio.Future[Any]] = [asyncio.Future() for _ in range(100)]
     for word, reply in enumerate(replies):
@@ -87,6 +88,26 @@ async def test_what_gathers_while_redis_answers_goes_in_one_batch(
     await first
     assert await asyncio.gather(*replies) == list(range(100))
     assert [len(batch) for batch in server.batches] == [1, 100]
+
+
+async def test_what_gathers_shortly_behind_a_batch_goes_in_one_batch(
+    pump: Pump, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each round trip costs; the first one waits for nothing."""
+    monkeypatch.setattr(pump_module, "PACE_S", 0.3)
+    loop = asyncio.get_running_loop()
+    moments = [loop.time()]
+    for words in (["a"], ["b"], ["c", "d"]):
+        await ask_all(pump, words)
+        moments.append(loop.time())
+    first, second, third = (after - before for before, after in pairwise(moments))
+    assert first < 0.3 <= second + 0.01
+    assert third >= 0.29
+    assert [len(batch) for batch in server.batches] == [1, 1, 2]
+    await asyncio.sleep(0.3)
+    began = loop.time()
+    await pump.ask("e")
+    assert loop.time() - began < 0.3
 
 
 async def test_a_flood_is_cut_into_batches_in_its_order(pump: Pump, server: Server) -> None:
@@ -101,11 +122,11 @@ async def test_what_is_large_is_sent_in_several_goes_in_its_order(
 ) -> None:
     """Else what gathers while Redis is away would never pass a slow link within its time-out."""
     server.answers.clear()
-    first = asyncio.create_task(pump.ask("first"))
+    first = pump.ask("first")
     await server.asked.wait()
     large = bytes(BATCH_BYTES // 3)
     commands = [(0, large), (1, large), (2, large), (3, large), (4, large * 9), (5,), (6, large)]
-    asked = [asyncio.create_task(pump.ask(*command)) for command in commands]
+    asked = [pump.ask(*command) for command in commands]
     await asyncio.sleep(0)
     server.answers.set()
     await first
@@ -135,7 +156,7 @@ async def test_a_redis_that_stays_away_is_waited_for(pump: Pump, server: Server)
 async def test_what_keeps_redis_is_told_as_long_as_it_lasts(pump: Pump, server: Server) -> None:
     server.errors = [Gone("away") for _ in range(1000)]
     assert pump.trouble is None
-    asked = asyncio.create_task(pump.ask("a"))
+    asked = pump.ask("a")
     assert await until_async(lambda: pump.trouble, "trouble") == "it is gone"
     server.errors.clear()
     await asked
@@ -180,8 +201,8 @@ async def test_an_error_of_one_command_is_its_caller_s_alone(pump: Pump) -> None
 
 async def test_a_caller_that_has_gone_disturbs_nobody(pump: Pump, server: Server) -> None:
     server.answers.clear()
-    gone = asyncio.create_task(pump.ask("a"))
-    stays = asyncio.create_task(pump.ask("b"))
+    gone = pump.ask("a")
+    stays = pump.ask("b")
     await server.asked.wait()
     gone.cancel()
     server.answers.set()

@@ -44,9 +44,12 @@ class Duties:
             pairs = [part for task_id, at in due.items() for part in (at, task_id)]
             await self._ask("ZADD", self._due, *pairs)
 
-    async def watch_by(self, task_id: str, at: int) -> None:
-        """Note that somebody must look after a task at this moment at the latest, in unix ms."""
-        await self._ask("ZADD", self._due, "LT", at, task_id)
+    def watch_by(self, task_id: str, at: int) -> asyncio.Future[Any]:
+        """Note that somebody must look after a task at this moment at the latest, in unix ms.
+
+        Done when the future is.
+        """
+        return self._ask("ZADD", self._due, "LT", at, task_id)
 
     async def forget(self, *task_ids: str) -> None:
         """Note that nobody needs to look after these tasks any more."""

@@ -54,8 +54,8 @@ class Limits:
 class Pace(Protocol):
     """Counts the chunks of a stream behind its first."""
 
-    def next(self, gap_s: float) -> None:
-        """Count a chunk, so many seconds after the one before."""
+    def next(self, gap_s: float, chunks: int) -> None:
+        """Count chunks that came together, so many seconds after the one before."""
 
 
 class Meter(Protocol):
@@ -173,22 +173,29 @@ class Attempt:
             raise AttemptFailed(Failure(ErrorCode.TRUNCATED))
 
     def _take(self, frames: Sequence[bytes], fold: Fold, now: float) -> None:
+        """Fold frames that came together, and publish them up to one that cannot be folded."""
+        published: list[bytes] = []
+        try:
+            for frame in frames:
+                if fold.add(frame):
+                    published.append(frame)  # noqa: PERF401 - one may raise
+        finally:
+            if published:
+                self._publish(published, now)
+
+    def _publish(self, frames: Sequence[bytes], now: float) -> None:
         writer = self._writer
         at = int(time.time() * 1000)
-        for frame in frames:
-            if fold.add(frame):
-                seq = writer.seq + 1
-                writer.append(wire.chunk(writer.task_id, writer.attempt, seq, at, frame))
-                self._count(now)
-
-    def _count(self, now: float) -> None:
+        writer.append(wire.chunks(writer.task_id, writer.attempt, writer.seq + 1, at, frames))
         if self._pace is None:
             waited_s = now - self._began
             self._pace = self._meter.first_chunk(self._vendor, waited_s)
             self._first_chunk_ms = int(waited_s * 1000)
-        else:
-            self._pace.next(now - self._last)
-        self._last = now
+            self._last = now
+            frames = frames[1:]
+        if frames:
+            self._pace.next(now - self._last, len(frames))
+            self._last = now
 
     def _answered(self, response: Response, answer: Answer) -> Answered:
         return Answered(

@@ -87,9 +87,10 @@ class ChunkMeter:
         """Count a stream's first chunk, before which there is no gap."""
         self.chunks += 1
 
-    def next(self, gap_s: float) -> None:
-        """Count another chunk, so many seconds after the one before."""
-        self.chunks += 1
+    def next(self, gap_s: float, chunks: int) -> None:
+        """Count chunks that came together, so many seconds after the one before."""
+        self.chunks += chunks
+        self.gaps[0] += chunks - 1
         self.gaps[bisect_left(CHUNK_GAP.buckets, gap_s)] += 1
         self.seconds += gap_s
 

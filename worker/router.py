@@ -25,6 +25,9 @@ from worker.protocols.base import Call
 #: Idle connections are kept this long, in seconds: below the 60 s after which common load
 #: balancers close theirs, so that a request does not meet a closing connection.
 KEEP_ALIVE_S: Final = 50.0
+#: What may wait to be read from one connection, in bytes: as much as uvloop reads in one go. With
+#: aiohttp's own 64 KiB a stream that comes faster is paused and resumed at each of these.
+READ_BYTES: Final = 256 * 1024
 #: URLs that are kept read; native paths are the producers' to choose.
 URLS: Final = 256
 #: Stands for the key where an answer repeats it.
@@ -198,4 +201,6 @@ class Router:
 def _session() -> aiohttp.ClientSession:
     # As many connections as tasks: the number of tasks is bounded by the slots.
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=READ_BYTES
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -12,7 +13,8 @@ from worker.claim import Claim
 from worker.pump import BATCH_BYTES, BUFFER_LIMIT, Command
 from worker.store import Store
 
-#: Most events in one call of ``append.lua``: some ms of Redis's time.
+#: A call of ``append.lua`` that has so many events takes no more; nor are more added to it at once.
+#: Twice as many are some ms of Redis's time.
 _EVENTS: Final = 500
 
 
@@ -53,18 +55,19 @@ class Writer:
         if not self.stopped.done():
             self.stopped.set_result(Stopped(stop, message))
 
-    def append(self, event: bytes) -> None:
-        """Leave the next event; its id is ``attempt-seq`` with :attr:`seq` after this call."""
-        self.seq += 1
+    def append(self, events: Sequence[bytes]) -> None:
+        """Leave the next events; the last one's id is ``attempt-seq`` with the new :attr:`seq`."""
         pump = self.store.pump
-        pump.buffered += len(event)
+        for place in range(0, len(events), _EVENTS):
+            batch = self._open
+            if batch is None or batch.closed:
+                batch = self._open = _Append(self, self.seq + 1)
+                pump.leave(batch)
+            some = events[place : place + _EVENTS]
+            self.seq += len(some)
+            pump.buffered += batch.add(some)
         if pump.buffered > BUFFER_LIMIT:
             self.stop(Stop.STORE, f"{BUFFER_LIMIT} bytes of events wait for Redis")
-        batch = self._open
-        if batch is None or batch.closed:
-            batch = self._open = _Append(self, self.seq)
-            pump.leave(batch)
-        batch.add(event)
 
 
 class _Append:
@@ -82,11 +85,14 @@ class _Append:
     @property
     def closed(self) -> bool:
         """Whether it takes no more."""
-        return self._sent or len(self._events) == _EVENTS or self._size >= BATCH_BYTES
+        return self._sent or len(self._events) >= _EVENTS or self._size >= BATCH_BYTES
 
-    def add(self, event: bytes) -> None:
-        self._events.append(event)
-        self._size += len(event)
+    def add(self, events: Sequence[bytes]) -> int:
+        """Take events; return their size in bytes."""
+        self._events += events
+        size = sum(map(len, events))
+        self._size += size
+        return size
 
     def command(self) -> Command:
         self._sent = True

@@ -45,7 +45,8 @@ def a_task(text: str = "hello", **options: Any) -> Task:
 
 def chunk(task_id: str, attempt: int, seq: int, data: bytes = b'{"choices":[]}') -> bytes:
     """The event of a chunk, as a worker writes it."""
-    return wire.chunk(task_id.encode(), attempt, seq, 1, data)
+    (event,) = wire.chunks(task_id.encode(), attempt, seq, 1, [data])
+    return event
 
 
 @contextmanager

@@ -45,7 +45,7 @@ async def begun(store: Store) -> Writer:
 
 def say(writer: Writer, count: int = 1) -> None:
     for _ in range(count):
-        writer.append(chunk(writer.claim.task_id, writer.attempt, writer.seq + 1))
+        writer.append([chunk(writer.claim.task_id, writer.attempt, writer.seq + 1)])
 
 
 async def end(store: Store, writer: Writer, state: State = State.COMPLETED) -> bool:

@@ -79,7 +79,7 @@ def everything_once(metrics: Metrics) -> None:
     failure = Failure(ErrorCode.OVERLOADED)
     metrics.claimed(Queue.BATCH, 0.2)
     with metrics.calling(stream=True):
-        metrics.first_chunk("auto", 0.3).next(0.04)
+        metrics.first_chunk("auto", 0.3).next(0.04, 1)
     metrics.called(call(usage=usage))
     metrics.decided("auto", Retry(failure, 1000))
     metrics.decided("auto", GiveUp(failure, Reason.DEADLINE))
@@ -239,7 +239,7 @@ def test_gaps_fall_into_the_same_buckets_as_in_the_clients_own_histogram(gaps: l
     theirs = Histogram(CHUNK_GAP.name, "x", buckets=CHUNK_GAP.buckets, registry=registry)
     meter = metrics.first_chunk("auto", 0.3)
     for gap in gaps:
-        meter.next(gap)
+        meter.next(gap, 1)
         theirs.observe(gap)
     (family,) = registry.collect()
     expected = {
@@ -257,13 +257,14 @@ def test_gaps_fall_into_the_same_buckets_as_in_the_clients_own_histogram(gaps: l
 def test_chunks_of_all_streams_of_a_vendor_add_up() -> None:
     metrics = made()
     one, other = metrics.first_chunk("auto", 0.3), metrics.first_chunk("auto", 0.4)
-    one.next(0.1)
-    other.next(0.1)
+    one.next(0.1, 1)
+    other.next(0.1, 3)
     metrics.first_chunk("mistral", 0.1)
     assert scraped(metrics, "router_worker_chunks_total") == {
-        of(vendor="auto"): 4,
+        of(vendor="auto"): 6,
         of(vendor="mistral"): 1,
     }
+    assert scraped(metrics, "router_worker_chunk_gap_seconds_count") == {of(vendor="auto"): 4}
     assert scraped(metrics, "router_worker_first_chunk_seconds_count") == {
         of(vendor="auto"): 2,
         of(vendor="mistral"): 1,
@@ -276,7 +277,7 @@ def test_scrapes_while_chunks_arrive_see_numbers_that_only_rise() -> None:
     def stream() -> None:
         meter = metrics.first_chunk("auto", 0.1)
         for _ in range(chunks - 1):
-            meter.next(0.02)
+            meter.next(0.02, 1)
 
     streaming = threading.Thread(target=stream)
     streaming.start()
@@ -298,7 +299,7 @@ def test_counting_a_chunk_costs_less_than_the_clients_own_way() -> None:
         histogram.observe(0.04)
         counter.inc()
 
-    ours_s = min(timeit.repeat(lambda: meter.next(0.04), number=2000, repeat=10))
+    ours_s = min(timeit.repeat(lambda: meter.next(0.04, 1), number=2000, repeat=10))
     theirs_s = min(timeit.repeat(theirs, number=2000, repeat=10))
     assert ours_s < theirs_s / 2
 

@@ -32,9 +32,9 @@ from worker.writer import Writer
 ANSWER_LIMIT: Final = 64 * 1024 * 1024
 #: As much of a refusal as is read, in bytes: its message is cut to 2 KiB anyway.
 REFUSAL_LIMIT: Final = 256 * 1024
-#: How far the timer may lag behind the last byte, in seconds: moving it for every chunk would
-#: cost more than the precision is worth.
-TIMER_LAG_S: Final = 0.5
+#: How far the timer may lag behind the last byte, as a share of the longest gap: moving it for
+#: every chunk would cost more than the precision is worth.
+TIMER_LAG: Final = 0.05
 #: How long a stream may stay open behind its finish frame, in seconds: usage follows at once.
 LINGER_S: Final = 5.0
 #: Failures of the network that spoil nothing once the finish frame has come.
@@ -77,6 +77,7 @@ class Timer:
         self._deadline_first = left_s <= limits.total_s
         first_at = now + limits.first_chunk_s if stream else self._end
         self.timeout = asyncio.timeout_at(min(first_at, self._end))
+        self._lag_s = TIMER_LAG * limits.gap_s
         self._moved_at: float | None = None
         self._reason = f"no chunk came within {limits.first_chunk_s:g} s"
 
@@ -87,9 +88,9 @@ class Timer:
         """
         if finished:
             self.timeout.reschedule(min(now + LINGER_S, self._end))
-        elif self._moved_at is None or now - self._moved_at > TIMER_LAG_S:
+        elif self._moved_at is None or now - self._moved_at > self._lag_s:
             self._moved_at = now
-            self.timeout.reschedule(min(now + self._limits.gap_s + TIMER_LAG_S, self._end))
+            self.timeout.reschedule(min(now + self._limits.gap_s + self._lag_s, self._end))
             self._reason = f"the stream paused for longer than {self._limits.gap_s:g} s"
 
     def failure(self) -> Failure:

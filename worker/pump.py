@@ -54,6 +54,10 @@ class Closed(ConnectionError):
 class Pending(Protocol):
     """Something that becomes a command when its turn comes, and takes the reply."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of what may be large in it, once it is a command."""
+
     def command(self) -> Command:
         """Write the command; called once, when it is sent for the first time."""
 
@@ -64,11 +68,12 @@ class Pending(Protocol):
 class Operation:
     """A command whose caller waits for the reply."""
 
-    __slots__ = ("_command", "future")
+    __slots__ = ("_command", "future", "size")
 
     def __init__(self, command: Command, future: asyncio.Future[Any]) -> None:
-        """Keep both."""
+        """Keep both. What is large is bytes."""
         self._command = command
+        self.size = sum(len(part) for part in command if isinstance(part, bytes))
         self.future = future
 
     def command(self) -> Command:
@@ -157,7 +162,7 @@ class Pump:
         """Send a batch until each of its commands has its reply."""
         commands = [item.command() for item in batch]
         while not self._late():
-            replies = await self._replies(commands[: _in_one_go(commands)])
+            replies = await self._replies(commands[: _in_one_go(batch)])
             for item, reply in zip(batch, replies, strict=False):
                 item.replied(reply)
             batch, commands = batch[len(replies) :], commands[len(replies) :]
@@ -196,11 +201,11 @@ class Pump:
         return self._close_at is not None and asyncio.get_running_loop().time() >= self._close_at
 
 
-def _in_one_go(commands: Sequence[Command]) -> int:
-    """Count the commands that are sent together: one at least. What is large is bytes."""
+def _in_one_go(batch: Sequence[Pending]) -> int:
+    """Count what is sent together: one at least."""
     size = 0
-    for count, command in enumerate(commands):
-        size += sum(len(part) for part in command if isinstance(part, bytes))
+    for count, item in enumerate(batch):
+        size += item.size
         if size > BATCH_BYTES:
             return max(1, count)
-    return len(commands)
+    return len(batch)

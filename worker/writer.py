@@ -48,6 +48,10 @@ class Writer:
         self.attempt = claim.attempt
         self.seq = 0
         self.stopped: asyncio.Future[Stopped] = asyncio.get_running_loop().create_future()
+        #: The beginning of each call of ``append.lua``, which is always the same.
+        self.appending: Final = store.link.script(
+            "append", claim.task_id, claim.attempt, claim.token
+        )
         self._open: _Append | None = None
 
     def stop(self, stop: Stop, message: str = "") -> None:
@@ -73,38 +77,34 @@ class Writer:
 class _Append:
     """Events of one attempt on their way: one call of ``append.lua``."""
 
-    __slots__ = ("_events", "_first", "_sent", "_size", "_writer")
+    __slots__ = ("_events", "_first", "_sent", "_writer", "size")
 
     def __init__(self, writer: Writer, first: int) -> None:
         self._writer = writer
         self._first = first
         self._events: list[bytes] = []
-        self._size = 0
+        self.size = 0
         self._sent = False
 
     @property
     def closed(self) -> bool:
         """Whether it takes no more."""
-        return self._sent or len(self._events) >= _EVENTS or self._size >= BATCH_BYTES
+        return self._sent or len(self._events) >= _EVENTS or self.size >= BATCH_BYTES
 
     def add(self, events: Sequence[bytes]) -> int:
         """Take events; return their size in bytes."""
         self._events += events
         size = sum(map(len, events))
-        self._size += size
+        self.size += size
         return size
 
     def command(self) -> Command:
         self._sent = True
-        claim = self._writer.claim
-        return self._writer.store.link.script(
-            "append", claim.task_id, claim.attempt, claim.token, self._first, EVENT_LIMIT,
-            *self._events,
-        )  # fmt: skip
+        return (*self._writer.appending, self._first, EVENT_LIMIT, *self._events)
 
     def replied(self, reply: Any) -> None:
         store = self._writer.store
-        store.pump.buffered -= self._size
+        store.pump.buffered -= self.size
         if reply == 0:
             store.fenced += len(self._events)
             self._writer.stop(Stop.GONE)

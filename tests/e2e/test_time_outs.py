@@ -108,7 +108,7 @@ HANGS: list[tuple[str, Answer, bool, float, str]] = [
         "stall-in-the-middle",
         stream(*DRIP[:16], Do.HANG),
         True,
-        0.75 + GAP_S,  # 15 pauses come between 16 pieces
+        0.7 + GAP_S,  # 7 pauses come between 8 chunks
         "the stream paused for longer than 0.5 s",
     ),
     ("endless", stream(*DRIP), True, TOTAL_S, "the call took longer than 3.5 s"),

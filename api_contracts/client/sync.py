@@ -48,6 +48,7 @@ class Client:
         self._image_limit = image_limit
         options = connection.connection_options(timeout_s)
         options["max_connections"] = connection.CONNECTIONS
+        options["command_packer"] = connection.Packer()
         options["retry"] = Retry(connection.BACKOFF, connection.TRIES, connection.TRIED_AGAIN)
         self._redis = open_sync(address.url, **options)
         self._one_redis = address.broker_url == address.url

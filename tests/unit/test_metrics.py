@@ -264,7 +264,10 @@ def test_chunks_of_all_streams_of_a_vendor_add_up() -> None:
         of(vendor="auto"): 6,
         of(vendor="mistral"): 1,
     }
-    assert scraped(metrics, "router_worker_chunk_gap_seconds_count") == {of(vendor="auto"): 4}
+    assert scraped(metrics, "router_worker_chunk_gap_seconds_count") == {
+        of(vendor="auto"): 4,
+        of(vendor="mistral"): 0,
+    }
     assert scraped(metrics, "router_worker_first_chunk_seconds_count") == {
         of(vendor="auto"): 2,
         of(vendor="mistral"): 1,

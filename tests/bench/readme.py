@@ -3,17 +3,19 @@
 import re
 from typing import Final
 
-START: Final = "<!-- bench -->\n"
 END: Final = "<!-- end -->"
-_PLACE: Final = re.compile(f"(?<={START}).*?(?={END})", re.DOTALL)
 
 
-def put(readme: str, table: str) -> str:
-    """Put the table between the markers; a README without them stays as it is."""
-    return _PLACE.sub(lambda _: f"\n{table}\n", readme, count=1)
+def _place(name: str) -> re.Pattern[str]:
+    return re.compile(f"(?<=<!-- {name} -->\n).*?(?={END})", re.DOTALL)
 
 
-def taken(readme: str) -> str | None:
+def put(readme: str, table: str, name: str = "bench") -> str:
+    """Put a table between the markers of its name; a README without them stays as it is."""
+    return _place(name).sub(lambda _: f"\n{table}\n", readme, count=1)
+
+
+def taken(readme: str, name: str = "bench") -> str | None:
     """Return what stands between the markers; None where there are none."""
-    found = _PLACE.search(readme)
+    found = _place(name).search(readme)
     return found and found.group().strip("\n") + "\n"

@@ -17,7 +17,7 @@ PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.
 	&& echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint demo subscribers endurance chaos bench schema lock clean
+.PHONY: help install test lint demo subscribers endurance chaos bench scaling schema lock clean
 
 help: ## Show what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F ': ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -47,6 +47,9 @@ chaos: $(TOOLS) $(NODE) ## Break everything under load, and print what held (an 
 
 bench: $(BENCH)/.installed ## Measure it beside other queues (25 minutes); ARGS='--repeat 5'
 	$(BENCH)/bin/python -m tests.bench $(ARGS)
+
+scaling: $(BENCH)/.installed ## Measure what it costs as its work grows (10 minutes)
+	$(BENCH)/bin/python -m tests.bench.scaling
 
 schema: $(INSTALLED) ## Write JSON Schema and AsyncAPI from the contracts
 	$(BIN)/python -m api_contracts.schema

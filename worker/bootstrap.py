@@ -39,7 +39,7 @@ CANCEL_S: Final = 0.2
 #: Longest wait for the loop to build or close the parts, in seconds.
 OPEN_S: Final = 30.0
 
-#: Objects that may be made, net, before Python looks for garbage: some MB. Its own number is 700.
+#: Objects that may be made, net, before Python looks for garbage: some MB. Python 3.11 does at 700.
 GARBAGE: Final = 20_000
 
 logger = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ class WorkerProcess:
 
 
 def _collect_less() -> None:
-    """Let Python look for garbage in cycles less often, and not in what stays until the end.
+    """Let Python look for garbage in cycles less often, and not in what is there already.
 
     Measured: 0.66 ms of CPU time for a short call, against 0.82; pauses of 0.1 s, against 0.2.
     """

@@ -72,7 +72,7 @@ _TOO_MANY_REQUESTS: Final = 429
 class ChunkMeter:
     """Counts the chunks of one vendor's streams. Only one thread writes; any may read.
 
-    A reader may see the last gap in ``gaps`` and not yet in ``seconds``.
+    A reader may see the last chunks, and not yet their gaps, or these not yet in ``seconds``.
     """
 
     __slots__ = ("chunks", "gaps", "seconds")

@@ -135,8 +135,7 @@ class Pump:
                 await self._wake.wait()
                 continue
             await self._pace()
-            batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
-            await self._deliver(batch)
+            await self._deliver(self._next())
         self._ended = True
 
     def close(self) -> None:
@@ -149,6 +148,11 @@ class Pump:
     def closing(self) -> bool:
         """Whether the pump will end."""
         return self._close_at is not None
+
+    def _next(self) -> list[Pending]:
+        """Take the next batch."""
+        batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
+        return batch
 
     async def _pace(self) -> None:
         """Wait until the last batch is long enough ago."""

@@ -100,7 +100,10 @@ class Response:
 
     @contextmanager
     def reading(self) -> Iterator[AsyncIterable[bytes]]:
-        """Give the pieces of the body as they come; AttemptFailed for what the network does."""
+        """Give the pieces of the body as they come; AttemptFailed for what the network does.
+
+        Nothing else in the block may raise an OSError: it would be taken for the network's.
+        """
         with _translated(in_answer=True):
             yield self._coded() if "content-encoding" in self.headers else self._plain()
 

@@ -177,7 +177,7 @@ class Settings(BaseSettings):
     gap_s: Seconds = Field(
         default=60,
         description="Seconds without a byte inside a stream; after a silent minute it is taken for "
-        "dead.",
+        "dead (up to a twentieth later, since the timer does not move with each chunk).",
     )
     total_s: Seconds = Field(
         default=600,

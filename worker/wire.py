@@ -8,7 +8,7 @@ from collections.abc import Sequence
 def chunks(
     task_id: bytes, attempt: int, first: int, at: int, frames: Sequence[bytes]
 ) -> list[bytes]:
-    """Write a chunk event around each frame, the router's own bytes, which the fold has parsed.
+    """Write a chunk event around each frame: the router's own bytes, which the fold has read.
 
     Their ids begin with ``first``.
     """

@@ -62,34 +62,43 @@ class Writer:
     def append(self, events: Sequence[bytes]) -> None:
         """Leave the next events; the last one's id is ``attempt-seq`` with the new :attr:`seq`."""
         pump = self.store.pump
-        for place in range(0, len(events), _EVENTS):
+        step = _EVENTS if sum(map(len, events)) < BATCH_BYTES else 1
+        for place in range(0, len(events), step):
             batch = self._open
-            if batch is None or batch.closed:
+            if batch is None or batch.full:
                 batch = self._open = _Append(self, self.seq + 1)
                 pump.leave(batch)
-            some = events[place : place + _EVENTS]
+            some = events[place : place + step]
             self.seq += len(some)
             pump.buffered += batch.add(some)
         if pump.buffered > BUFFER_LIMIT:
             self.stop(Stop.STORE, f"{BUFFER_LIMIT} bytes of events wait for Redis")
 
+    def sent(self, batch: _Append) -> None:
+        """Add nothing more to a batch.
+
+        Nor hold it: each would hold the other, and a request of 32 MiB with it, until Python looks
+        for such garbage.
+        """
+        if self._open is batch:
+            self._open = None
+
 
 class _Append:
     """Events of one attempt on their way: one call of ``append.lua``."""
 
-    __slots__ = ("_events", "_first", "_sent", "_writer", "size")
+    __slots__ = ("_events", "_first", "_writer", "size")
 
     def __init__(self, writer: Writer, first: int) -> None:
         self._writer = writer
         self._first = first
         self._events: list[bytes] = []
         self.size = 0
-        self._sent = False
 
     @property
-    def closed(self) -> bool:
+    def full(self) -> bool:
         """Whether it takes no more."""
-        return self._sent or len(self._events) >= _EVENTS or self.size >= BATCH_BYTES
+        return len(self._events) >= _EVENTS or self.size >= BATCH_BYTES
 
     def add(self, events: Sequence[bytes]) -> int:
         """Take events; return their size in bytes."""
@@ -99,7 +108,7 @@ class _Append:
         return size
 
     def command(self) -> Command:
-        self._sent = True
+        self._writer.sent(self)
         return (*self._writer.appending, self._first, EVENT_LIMIT, *self._events)
 
     def replied(self, reply: Any) -> None:

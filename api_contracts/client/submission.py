@@ -32,6 +32,10 @@ IDEMPOTENCY_GRACE_S = 7 * 86_400
 #: Source of the script that writes a record.
 CREATE: Final = files(__package__).joinpath("lua/create.lua").read_text()
 
+#: Stand for what changes from one doorbell to the next.
+_ID: Final = "the id"
+_MOMENT: Final = "the moment"
+
 Argument = str | bytes | int
 
 
@@ -96,7 +100,7 @@ def envelope(task: Task) -> str:
     worker's own is.
     """
     said = task.model_dump_json(exclude={"kind", "id", "request"}, exclude_unset=True)
-    head = f'{{"kind":"{task.kind}","id":"{task.id}"'
+    head = f'{{"kind":"{task.kind}","id":{json.dumps(task.id)}'
     return f"{head},{said[1:]}" if said != "{}" else head + "}"
 
 
@@ -115,8 +119,10 @@ def ring(task_id: str, kind: str, queue: str, now_ms: int) -> tuple[Argument, ..
     The message is the least that Celery runs (protocol 2). The queue is a list under its own
     name: kombu adds a suffix only for priorities other than 0, which are not used.
     """
-    body = base64.b64encode(f'[["{task_id}"], {{}}, {{}}]'.encode()).decode()
-    message = _doorbell(kind, queue) % (body, task_id, now_ms, task_id)
+    # An id of ours is a UUID. One that somebody has put under an idempotency key may be anything.
+    word = json.dumps(task_id)
+    body = base64.b64encode(f"[[{word}], {{}}, {{}}]".encode()).decode()
+    message = _doorbell(kind, queue) % (body, word, now_ms, word)
     return ("LPUSH", str(Queue(queue)), message)
 
 
@@ -124,24 +130,24 @@ def ring(task_id: str, kind: str, queue: str, now_ms: int) -> tuple[Argument, ..
 def _doorbell(kind: str, queue: str) -> str:
     """Write the JSON of a doorbell but for body, id, moment and tag.
 
-    A task's id is a UUID, which JSON has no need to escape. To write all of it each time takes
-    20 µs, or 3.
+    To write all of it for each takes 20 µs, against 4.
     """
     message = {
         "body": "%s",
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": {"lang": "py", "task": CELERY_TASKS[kind], "id": "%s", "rung_at": 0},
+        "headers": {"lang": "py", "task": CELERY_TASKS[kind], "id": _ID, "rung_at": _MOMENT},
         "properties": {
             "body_encoding": "base64",
             "delivery_info": {"exchange": "", "routing_key": queue},
             "delivery_mode": 2,
             # What kombu knows an unacknowledged message by: one of each task is enough.
-            "delivery_tag": "%s",
+            "delivery_tag": _ID,
             "priority": 0,
         },
     }
-    return json.dumps(message).replace('"rung_at": 0', '"rung_at": %d')
+    text = json.dumps(message)
+    return text.replace(json.dumps(_ID), "%s").replace(json.dumps(_MOMENT), "%d")
 
 
 def rung_at(message: bytes | str) -> int | None:

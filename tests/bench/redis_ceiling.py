@@ -79,7 +79,11 @@ class Load:
     def _replies(self) -> Iterator[Any]:
         while True:
             while (reply := self._reader.gets()) is False:
-                self._reader.feed(self._socket.recv(1 << 16))
+                data = self._socket.recv(1 << 16)
+                if not data:
+                    message = "Redis has closed the connection"
+                    raise ConnectionError(message)
+                self._reader.feed(data)
             yield reply
 
     def _call(self, task_id: str, events: int) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """What router-worker costs as its work grows: ``python -m tests.bench.scaling``.
 
-Part of `make bench`. Writes the README's table (between its markers) and `scaling.json` beside this
+`make scaling`. Writes the README's table (between its markers) and `scaling.json` beside this
 file. Each figure is the median of :data:`REPEATS` runs.
 """
 

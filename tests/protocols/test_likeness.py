@@ -38,6 +38,8 @@ def test_what_is_like_a_frame_but_for_its_text_is_read() -> None:
         b'{"x":","y":1}',  # beginning and end overlap
         b"",
         b"\0",
+        b'\0"x"\0',
+        b'"x"',
     ],
 )
 def test_what_differs_in_more_is_left_to_others(frame: bytes) -> None:
@@ -59,12 +61,24 @@ def test_nothing_is_learnt_from_a_text_that_stands_twice_or_not_at_all() -> None
 
 def test_a_stream_whose_frames_are_never_alike_stops_learning() -> None:
     alike = Likeness()
-    learnt = [alike.learn(b'{"x":"Sea"}', "Sea") for _ in range(LESSONS + 1)]
-    assert learnt == [b'{"x":"Sea%b"}' % LONGER.encode()] * LESSONS + [None]
+    frame, other = b'{"x":"Sea"}', b'{"x":"Sea%b"}' % LONGER.encode()
+    learnt = [alike.learn(frame, "Sea") for _ in range(LESSONS + 1)]
+    assert learnt == [other] * LESSONS + [None]
+    assert alike.read(frame) is None
+
+
+def test_a_lesson_that_bore_fruit_is_not_counted() -> None:
+    alike = Likeness()
+    for _ in range(2 * LESSONS):
+        assert alike.learn(b'{"x":"Sea"}', "Sea")
+        assert alike.read(b'{"x":"Lake"}') == "Lake"
 
 
 TEXTS = st.text(max_size=6) | st.sampled_from(
-    ["content", "choices", "delta", "gpt", "stop", '"', '\\"', "obfuscation", "\ud83d", "\ude00"]
+    [
+        *("content", "choices", "delta", "gpt", "stop", '"', '\\"', "obfuscation"),
+        *("\ud83d", "\ude00", ":", ": ", ",", ", "),
+    ]
 )
 HEADS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [{"model": "gpt"}, {"model": "gpt", "id": ""}, {"model": "Sea"}, {"usage": {"total_tokens": 1}}]
@@ -119,18 +133,19 @@ WRITERS = (
 
 def come_to(frames: list[bytes]) -> object:
     """Fold frames; tell what was published, and the answer or the failure."""
-    fold = openai.fold(STREAM)
+    fold, published = openai.fold(STREAM), []
     try:
-        published = [fold.add(frame) for frame in frames]
-        published.append(fold.add(b"[DONE]"))
+        for frame in (*frames, b"[DONE]"):
+            published.append(fold.add(frame))  # noqa: PERF401 - one may raise
         answer = fold.answer() if fold.complete else None
     except AttemptFailed as error:
-        return str(error)
+        return published, str(error)
     return published, answer, fold.partial_usage()
 
 
 PLAIN_CHOICE = {"index": 0, "delta": {"content": "a"}, "finish_reason": None}
 PLAIN = {"model": "gpt", "choices": [PLAIN_CHOICE]}
+BARE = {"choices": [PLAIN_CHOICE]}
 
 
 @given(
@@ -139,6 +154,8 @@ PLAIN = {"model": "gpt", "choices": [PLAIN_CHOICE]}
     texts=st.lists(TEXTS, min_size=16, max_size=16),
     writer=st.sampled_from(WRITERS),
 )
+@example(kinds=[BARE], order=[0] * 6, texts=[":"] * 16, writer=WRITERS[1])
+@example(kinds=[BARE], order=[0] * 6, texts=[": "] * 16, writer=WRITERS[0])
 @example(kinds=[PLAIN], order=[0] * 6, texts=["choices"] * 16, writer=WRITERS[-1])
 def test_the_answer_is_the_one_that_reading_every_frame_gives(
     kinds: list[dict[str, Any]], order: list[int], texts: list[str], writer: Any
@@ -185,3 +202,12 @@ def test_a_text_that_stands_elsewhere_is_not_taken_for_the_models() -> None:
     response = fold.answer().response
     assert response["choices"][0]["message"]["content"] == "Sea" * 4
     assert response["model"] == "Lake"
+
+
+@pytest.mark.parametrize("first", [[], [json.dumps(PLAIN).encode()], [b'{"choices":[]}'] * 20])
+def test_what_is_no_json_is_malformed_whatever_came_before(first: list[bytes]) -> None:
+    fold = openai.fold(STREAM)
+    for frame in first:
+        fold.add(frame)
+    with pytest.raises(AttemptFailed, match="no JSON"):
+        fold.add(b'\0"hello"\0')

@@ -11,7 +11,8 @@ from redis import Redis
 
 from api_contracts.options import RetryPolicy
 from api_contracts.requests import Task
-from tests.parts.gate import Gate, whole
+from tests.parts import answers
+from tests.parts.gate import Answer, Do, Gate, stream, whole
 from tests.parts.scripts import Scripts, a_task, types
 from tests.store.conftest import StartStore
 from worker.attempt import Limits
@@ -84,3 +85,33 @@ async def test_a_retry_that_waits_keeps_no_body_in_memory(
     claims = [one for one in gc.get_objects() if isinstance(one, Claim)]
     assert [claim for claim in claims if claim.task_id == task.id] == []
     assert asyncio.all_tasks() == before, "nor a coroutine, which the worker's end would break"
+
+
+#: How a call ends.
+ENDS: dict[str, Answer] = {
+    "streamed": stream(*answers.openai("Sea", " and", " sand")),
+    "cut": stream(*answers.openai("Sea", " and", finish=False)),
+    "malformed": stream(b"data: {\n\n"),
+    "refused": whole({"error": {"message": "no"}}, status=400),
+    "busy": whole({"error": {"message": "busy"}}, status=503, retry_after="3600"),
+    "disconnected": (Do.CUT,),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+async def test_an_attempt_that_has_ended_leaves_its_body_at_once(
+    start_store: StartStore, redis_url: str, gate: Gate, how: str
+) -> None:
+    """It may have 32 MiB, and garbage in cycles is looked for seldom."""
+    parts = Parts(await start_store(redis_url), gate)
+    gate.answer(ENDS[how])
+    task = await parts.create()
+    gc.collect()
+    gc.disable()
+    try:
+        await parts.executor.run(task.id, "chat")
+        claims = [one for one in gc.get_objects() if isinstance(one, Claim)]
+        assert [claim for claim in claims if claim.task_id == task.id] == []
+    finally:
+        gc.enable()
+        await parts.router.close()

@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import gc
 import json
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -59,6 +61,37 @@ def assert_whole(scripts: Scripts, writer: Writer, chunks: int) -> None:
     """The log has the whole attempt, each event once and in order, and its ending."""
     places = [place for place, _ in scripts.log(writer.claim.task_id)]
     assert places == ["0-1", *(f"1-{seq}" for seq in range(chunks + 2))]
+
+
+async def test_a_writer_that_has_ended_leaves_at_once(
+    start_store: StartStore, redis_url: str
+) -> None:
+    """It holds its request, which may have 32 MiB; garbage in cycles is looked for seldom."""
+    store = await start_store(redis_url)
+    gc.disable()
+    try:
+        writer = await begun(store)
+        say(writer, 3)
+        assert await end(store, writer)
+        gone = weakref.ref(writer)
+        del writer
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+async def test_large_events_go_in_several_calls(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    """None holds Redis up for long, however many came together."""
+    store = await start_store(redis_url)
+    writer = await begun(store)
+    redis.config_resetstat()
+    data = b'"%b"' % bytes(b"x" * 32 * 1024)
+    writer.append([chunk(writer.claim.task_id, 1, seq, data) for seq in range(1, 101)])
+    await store.link.ping()
+    assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == 4
+    assert await end(store, writer)
 
 
 async def test_events_left_together_go_in_one_call(

@@ -7,16 +7,16 @@ field, in 1.3.
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 import msgspec
 
-#: Lessons that are tried in one stream: one whose frames are never alike is not slowed down.
+#: Lessons that are tried one after the other: a stream whose frames are never alike is not slowed
+#: down. One that bore fruit begins the count anew.
 LESSONS: Final = 8
 #: What :meth:`Likeness.learn` puts behind a text.
 LONGER: Final = "?"
-#: No JSON begins so.
-_NOTHING: Final = b"\0"
 
 _string = msgspec.json.Decoder(str).decode
 
@@ -33,8 +33,9 @@ class Likeness:
 
     def forget(self) -> None:
         """Have nothing in common any more."""
-        self._before = self._behind = _NOTHING
-        self._shortest = 0
+        self._before = self._behind = b""
+        # No frame is as long.
+        self._shortest = sys.maxsize
 
     def learn(self, frame: bytes, text: str) -> bytes | None:
         """Take the string with this text, if there is just one, for what changes.
@@ -43,13 +44,15 @@ class Likeness:
         place where the text was read, the caller has to forget.
         """
         self.forget()
+        if self._lessons >= LESSONS:
+            return None
         self._lessons += 1
         try:
             written = msgspec.json.encode(text)
         except UnicodeEncodeError:
             # Half a character.
             return None
-        if self._lessons > LESSONS or frame.count(written) != 1:
+        if frame.count(written) != 1:
             return None
         self._before, _, self._behind = frame.partition(written)
         self._shortest = len(frame) - len(written) + len('""')
@@ -58,12 +61,14 @@ class Likeness:
     def read(self, frame: bytes) -> str | None:
         """Return the string of a frame that is otherwise like the last one learnt; else None."""
         before, behind = self._before, self._behind
-        if not (frame.startswith(before) and frame.endswith(behind)):
-            return None
         if len(frame) < self._shortest:
             return None
+        if not (frame.startswith(before) and frame.endswith(behind)):
+            return None
         try:
-            return _string(frame[len(before) : -len(behind)])
+            text: str = _string(frame[len(before) : -len(behind)])
         except ValueError:
             # More than one string, or half a character: somebody else reads it.
             return None
+        self._lessons = 0
+        return text

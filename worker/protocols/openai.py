@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from api_contracts.requests import Task
 from api_contracts.results import Usage
+from worker.errors import AttemptFailed
 from worker.frames import mended, parse_piece, raise_malformed
 from worker.protocols.base import WRONG_SHAPE, Answer, Call, ProtocolName
 from worker.protocols.deltas import Pieces, characters, joined, merge
@@ -233,7 +234,8 @@ class Fold:
             return
         try:
             found = parse_piece(other)["choices"][0]["delta"]["content"]
-        except WRONG_SHAPE:
+        except (AttemptFailed, IndexError, *WRONG_SHAPE):
+            # It stood elsewhere, where it was no string at all.
             found = None
         if found != text + LONGER:
             self._likeness.forget()

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import aiohttp
 import httpx
+from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
 
 from api_contracts.errors import ErrorCode
@@ -201,9 +202,23 @@ class Router:
         await self._transport.aclose()
 
 
+class _Answer(aiohttp.ClientResponse):
+    """aiohttp's response without its reason phrase.
+
+    That need not be UTF-8, which httpx-aiohttp makes of it, and nobody reads it.
+    """
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Read the head."""
+        await super().start(connection)
+        self.reason = None
+        return self
+
+
 def _session() -> aiohttp.ClientSession:
     # As many connections as tasks: the number of tasks is bounded by the slots.
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
     return aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=READ_BYTES
-    )
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=READ_BYTES,
+        response_class=_Answer,
+    )  # fmt: skip

@@ -61,6 +61,8 @@ class Wire(asyncio.Protocol):
         self._wanted = 0
         #: Whether the reader of our answer is behind.
         self.full = False
+        #: Whether it has gone.
+        self.gone = False
         #: What waits for it.
         self.resume: Callable[[], None] | None = None
         #: The stream that is being written here.
@@ -89,6 +91,7 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop what is being written to nobody; it stays open in the notes."""
         del exc
+        self.gone = True
         if self.stream is not None:
             self.stream.stop()
 
@@ -173,7 +176,9 @@ class Upstream:
 
 
 def _answer(wire: Wire, notes: Notes, number: int) -> None:
-    """Write an answer that is no stream."""
+    """Write an answer that is no stream, unless nobody waits for it any more."""
+    if wire.gone:
+        return
     notes.sent[number] = notes.sent.get(number, 0) + 1
     notes.ended += 1
     mark = marks.write(number, notes.sent[number] - 1, time.monotonic_ns())

@@ -28,3 +28,16 @@ def test_a_stream_without_end_is_cut(
     gate.answer(stream(*[piece] * 70))
     task = client.chat("m", MESSAGES, stream=True, options={"retry": {"max_attempts": 1}})
     assert error_of(redis, task.id, within=30)["code"] == "too_large"
+
+
+def test_how_a_server_words_its_status_does_not_matter(
+    gate: Gate, client: Client, worker: object
+) -> None:
+    """It need not be UTF-8: HTTP is older."""
+    message = {"role": "assistant", "content": "Sea"}
+    body = {"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}
+    (answer,) = whole(body)
+    assert isinstance(answer, bytes)
+    gate.answer((answer.replace(b"200 Said", b"200 Gew\xe4hrt", 1),))
+    response = client.chat("m", MESSAGES).result(timeout=10).response
+    assert response["choices"][0]["message"]["content"] == "Sea"

@@ -1,7 +1,7 @@
 """What router-worker costs as its work grows: ``python -m tests.bench.scaling``.
 
 `make scaling`. Writes the README's table (between its markers) and `scaling.json` beside this
-file. Each figure is the median of :data:`REPEATS` runs.
+file.
 """
 
 import json
@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 from tests.bench import proc
@@ -26,8 +25,6 @@ from tests.bench.workloads import Workload
 from tests.parts.program import ROOT
 from worker import embedded
 
-#: Runs of which the medians are taken.
-REPEATS: Final = 3
 #: Seconds for which one Redis is loaded, for each number of events in a call.
 LOAD_S: Final = 5.0
 #: Sockets: 4,000 streams in a worker, and as many in the upstream.
@@ -45,6 +42,10 @@ PAIRS: Final[Sequence[tuple[str, str, str, Sequence[tuple[Peer, Workload]]]]] = 
     (
         *("streams of 25 chunks/s at once", "40", "400"),
         ((_ONE, replace(_STREAMS, tasks=80, slots=40)), (_ONE, _STREAMS)),
+    ),
+    (
+        *("streams of 25 chunks/s at once", "400", "800"),
+        ((_ONE, _STREAMS), (_ONE, replace(_STREAMS, tasks=1600, slots=800))),
     ),
     (
         *("open streams of a chunk every 2 s", "400", "4,000"),
@@ -76,27 +77,28 @@ logger = logging.getLogger("bench")
 
 
 def run() -> dict[str, Any]:
-    """Measure everything; return the medians."""
+    """Measure everything; return it all."""
     router = Router()
     with router.child:
         rows = [
-            {"what": what, "sizes": [small, large], "runs": [_median(router, *one) for one in both]}
+            {
+                "what": what,
+                "sizes": [small, large],
+                "runs": [_figures(router, *one) for one in both],
+            }
             for what, small, large, both in PAIRS
         ]
     return {"rows": rows, "redis": list(_redis())}
 
 
-def _median(router: Router, peer: Peer, work: Workload) -> dict[str, float]:
-    """Run a workload some times, each on a fresh worker."""
-    runs = []
-    for repeat in range(REPEATS):
-        with session(peer, work.slots, router, _BUILD) as one:
-            figures = measure(one, work, repeat)
-        if trouble := figures.get("error") or figures["lost"] or figures["doubled"]:
-            message = f"{peer.name}, {work}: {trouble}"
-            raise RuntimeError(message)
-        runs.append(figures)
-    found = {name: median(figures[name] for figures in runs) for name in _FIGURES}
+def _figures(router: Router, peer: Peer, work: Workload) -> dict[str, float]:
+    """Run a workload on a fresh worker."""
+    with session(peer, work.slots, router, _BUILD) as one:
+        figures = measure(one, work, 1)
+    if trouble := figures.get("error") or figures["lost"] or figures["doubled"]:
+        message = f"{peer.name}, {work}: {trouble}"
+        raise RuntimeError(message)
+    found = {name: figures[name] for name in _FIGURES}
     logger.info("%s %s %s", peer.name, work, found)
     return found
 

@@ -45,10 +45,10 @@ endurance: $(TOOLS) $(NODE) ## Send 100,000 tasks through one worker, and look w
 chaos: $(TOOLS) $(NODE) ## Break everything under load, and print what held (an hour); ARGS='kills --times 100'
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-bench: $(BENCH)/.installed ## Measure it beside other queues (25 minutes); ARGS='--repeat 5'
+bench: $(BENCH)/.installed ## Measure it beside other queues (half an hour); ARGS='--repeat 5'
 	$(BENCH)/bin/python -m tests.bench $(ARGS)
 
-scaling: $(BENCH)/.installed ## Measure what it costs as its work grows (10 minutes)
+scaling: $(BENCH)/.installed ## Measure what it costs as its work grows (4 minutes)
 	$(BENCH)/bin/python -m tests.bench.scaling
 
 schema: $(INSTALLED) ## Write JSON Schema and AsyncAPI from the contracts

@@ -33,7 +33,8 @@ _HERE: Final = ROOT / "tests" / "bench"
 _BUILD: Final = ROOT / "build" / "bench"
 
 _ONE: Final = next(peer for peer in ROSTER if peer.kind == "own")
-_TWO: Final = replace(_ONE, name="two", command=("-m", "tests.bench.peers.two_workers"))
+#: Two processes of it.
+TWO: Final = replace(_ONE, name="two", command=("-m", "tests.bench.peers.two_workers"))
 
 _STREAMS: Final = Workload("a", "", 800, chunks=100, gap_s=0.04)
 _CALLS: Final = Workload("c", "", 5000)
@@ -64,9 +65,9 @@ PAIRS: Final[Sequence[tuple[str, str, str, Sequence[tuple[Peer, Workload]]]]] = 
     ),
     (
         *("processes, 400 streams of 25 chunks/s", "1", "2"),
-        ((_ONE, _STREAMS), (_TWO, _STREAMS)),
+        ((_ONE, _STREAMS), (TWO, _STREAMS)),
     ),
-    ("processes, short calls", "1", "2", ((_ONE, _CALLS), (_TWO, _CALLS))),
+    ("processes, short calls", "1", "2", ((_ONE, _CALLS), (TWO, _CALLS))),
 )
 #: Events in one call of ``append.lua``, and subscribers of everything, under which one Redis is
 #: measured.

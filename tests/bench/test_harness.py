@@ -5,11 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import redis
 
+from tests.bench import scaling
+from tests.bench.children import Child
+from tests.bench.measure import measure
 from tests.bench.peers.roster import ROSTER, Peer
 from tests.bench.run import Job, Results, run
 from tests.bench.session import Failed, Router, session
 from tests.bench.workloads import WORKLOADS
+from worker import embedded
 
 BY_NAME = {peer.name: peer for peer in ROSTER}
 
@@ -62,3 +67,23 @@ def test_a_worker_that_makes_no_call_is_given_up(
     idle = Peer("idle", "", ("-c", "import time; time.sleep(60)"), BY_NAME["limit"].queue)
     with pytest.raises(Failed, match="no call within 1 s"), session(idle, 1, router, tmp_path):
         pass
+
+
+def test_two_processes_share_their_slots(router: Router, tmp_path: Path) -> None:
+    work = replace(next(work for work in WORKLOADS if work.key == "c"), tasks=50, slots=4)
+    with session(scaling.TWO, work.slots, router, tmp_path) as one:
+        figures = measure(one, work, 1)
+    assert (figures["lost"], figures["doubled"], figures["failed"]) == (0, 0, 0)
+    assert figures["end_threads"] > 4
+
+
+def test_one_redis_takes_what_it_is_loaded_with(tmp_path: Path) -> None:
+    with (
+        embedded.start(tmp_path / "valkey", persistence=False) as server,
+        Child("tests.bench.redis_ceiling", str(server.port)) as load,
+        redis.Redis.from_url(server.url) as client,
+    ):
+        load.wait_ready()
+        chunks = load.ask("0.2 10")
+        keys = client.scan_iter("rw:*:events", count=1000)
+        assert sum(client.xlen(key) - 1 for key in keys) == chunks > 0

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.bench import scaling
 from tests.bench.figures import Spread
 from tests.bench.goals import GOALS
 from tests.bench.outcome import Outcome, memory
@@ -178,6 +179,12 @@ def test_the_readmes_table_is_that_of_the_results_that_are_kept() -> None:
     assert taken((ROOT / "README.md").read_text()) == expected, (
         "run: python -m tests.bench --render"
     )
+
+
+def test_the_readmes_scaling_is_that_of_the_results_that_are_kept() -> None:
+    kept = json.loads((ROOT / "tests/bench/scaling.json").read_text())
+    written = taken((ROOT / "README.md").read_text(), "scaling")
+    assert written == scaling.render(kept), "run: make scaling"
 
 
 def test_no_two_peers_have_one_name() -> None:

@@ -5,8 +5,8 @@ its recorded value (`guard.json`) is how many times the CPU of the bare limit a 
 take. Both are measured in turn, three times, of which the least counts: all that disturbs only
 adds. How much that ratio still varies was measured as well.
 
-``--record 4`` measures it so often, and writes down the median, and as its noise twice the range, or
-a quarter of the median where that is more.
+``--record 4`` measures it so often, and writes down the median, and as its noise twice the range,
+or a quarter of the median where that is more.
 """
 
 import argparse

@@ -9,13 +9,13 @@ that are there.
 import argparse
 import json
 import logging
-import resource
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from tests.bench.children import allow_sockets
 from tests.bench.peers.roster import ROSTER
 from tests.bench.plots import draw
 from tests.bench.readme import put
@@ -28,8 +28,6 @@ _HERE: Final = ROOT / "tests" / "bench"
 _BUILD: Final = ROOT / "build" / "bench"
 _PEERS: Final = tuple(peer.name for peer in ROSTER)
 _KEYS: Final = tuple(work.key for work in WORKLOADS)
-#: Sockets: 2,000 streams in a worker, and as many in the upstream.
-_FILES: Final = 16_384
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,9 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     # So that whoever ends us ends the workers too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    allow_sockets()
     peers = [peer for peer in ROSTER if peer.name in options.only]
     job = Job(peers, options.workload, _BUILD, options.scale, options.repeat, options.seed)
     results = Results(job)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import select
 import subprocess
 import sys
@@ -14,6 +15,15 @@ from tests.parts.program import ROOT
 
 #: Seconds for a process to import what it needs and say that it is ready.
 START_S: Final = 30.0
+#: Sockets: 4,000 streams in a worker, and as many in the upstream.
+_FILES: Final = 16_384
+
+
+def allow_sockets() -> None:
+    """Let this process, and the children that it starts, open as many as a run needs."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def say(line: str) -> None:

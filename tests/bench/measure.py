@@ -10,7 +10,7 @@ from tests.bench import proc
 from tests.bench.account import Seen, account
 from tests.bench.children import Child
 from tests.bench.producer import Plan
-from tests.bench.session import Session, until
+from tests.bench.session import Failed, Session, until
 from tests.bench.streams import Answering
 from tests.bench.workloads import Workload
 
@@ -64,6 +64,15 @@ def measure(session: Session, work: Workload, seed: int) -> dict[str, Any]:
         )
     figures = account(work, seen) | memory
     return figures | ({"error": error} if error else {})
+
+
+def measure_sound(session: Session, work: Workload) -> dict[str, Any]:
+    """Do a workload; return its figures. Failed where it went wrong: they say nothing then."""
+    figures = measure(session, work, seed=1)
+    if trouble := figures.get("error") or figures["lost"] or figures["doubled"]:
+        message = f"{session.peer.name}, {work}: {trouble}"
+        raise Failed(message)
+    return figures
 
 
 @contextmanager

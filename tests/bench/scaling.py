@@ -6,7 +6,6 @@ file.
 
 import json
 import logging
-import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.bench import proc
-from tests.bench.children import Child
-from tests.bench.measure import measure
+from tests.bench.children import Child, allow_sockets
+from tests.bench.measure import measure_sound
 from tests.bench.peers.roster import ROSTER, Peer
 from tests.bench.readme import put
 from tests.bench.session import Router, session
@@ -27,8 +26,6 @@ from worker import embedded
 
 #: Seconds for which one Redis is loaded, for each number of events in a call.
 LOAD_S: Final = 5.0
-#: Sockets: 4,000 streams in a worker, and as many in the upstream.
-_FILES: Final = 16_384
 _HERE: Final = ROOT / "tests" / "bench"
 _BUILD: Final = ROOT / "build" / "bench"
 
@@ -95,10 +92,7 @@ def run() -> dict[str, Any]:
 def _figures(router: Router, peer: Peer, work: Workload) -> dict[str, float]:
     """Run a workload on a fresh worker."""
     with session(peer, work.slots, router, _BUILD) as one:
-        figures = measure(one, work, 1)
-    if trouble := figures.get("error") or figures["lost"] or figures["doubled"]:
-        message = f"{peer.name}, {work}: {trouble}"
-        raise RuntimeError(message)
+        figures = measure_sound(one, work)
     found = {name: figures[name] for name in _FIGURES}
     logger.info("%s %s %s", peer.name, work, found)
     return found
@@ -168,8 +162,7 @@ def _number(value: float) -> str:
 def main() -> None:
     """Measure, and write what was found."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, most) if most > 0 else _FILES, most))
+    allow_sockets()
     results = run()
     (_HERE / "scaling.json").write_text(json.dumps(results, indent=1) + "\n")
     table = render(results)

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import statistics
 import sys
 import threading
 import timeit
@@ -350,6 +351,9 @@ def test_what_is_no_value_is_refused_as_redis_py_refuses_it() -> None:
 def test_commands_are_written_in_less_than_half_of_redis_py_s_time() -> None:
     command = ("EVALSHA", "0" * 40, 2, "a", "b", *("word",) * 12)
     ours, theirs = connection.Packer(), their_packer()
-    ours_s = min(timeit.repeat(lambda: ours.pack(*command), number=2000, repeat=10))
-    theirs_s = min(timeit.repeat(lambda: theirs.pack(*command), number=2000, repeat=10))
-    assert ours_s < theirs_s / 2
+
+    def took(packer: Any) -> float:
+        return timeit.timeit(lambda: packer.pack(*command), number=500)
+
+    # Both, one right after the other: a slow moment is one for both.
+    assert statistics.median(took(ours) / took(theirs) for _ in range(41)) < 0.5

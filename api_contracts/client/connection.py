@@ -98,10 +98,16 @@ class Packer:
 
     def pack(self, name: str, *arguments: Any) -> list[bytes]:
         """Write a command. A name may have two words. DataError where an argument is no value."""
-        try:
-            return [hiredis.pack_command((*name.split(), *arguments))]
-        except TypeError as error:
-            raise DataError(str(error)) from None
+        return [packed((*name.split(), *arguments))]
+
+
+def packed(command: tuple[Any, ...]) -> bytes:
+    """Write a command, word by word. DataError where one of them is no value."""
+    try:
+        words: bytes = hiredis.pack_command(command)
+    except TypeError as error:
+        raise DataError(str(error)) from None
+    return words
 
 
 @contextmanager

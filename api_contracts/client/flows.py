@@ -6,7 +6,7 @@ and returns what it was for. The shells run the batches, and wait.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -239,8 +239,10 @@ def _together(pairs: Sequence[Submitted]) -> Iterator[list[Submitted]]:
         yield some
 
 
-def _merged(commands: Iterable[Command], head: int) -> list[Command]:
+def _merged(commands: list[Command], head: int) -> list[Command]:
     """Make one command of those that begin with the same ``head`` parts, in their order."""
+    if len(commands) == 1:
+        return commands
     by_head: dict[Command, list[Argument]] = {}
     for command in commands:
         by_head.setdefault(command[:head], []).extend(command[head:])

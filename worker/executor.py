@@ -45,6 +45,10 @@ LOOP_PARSE_LIMIT: Final = 256 * 1024
 DEATHS_LIMIT: Final = 3
 #: How long handing back may take, in seconds: one round trip, unless Redis is away.
 HAND_BACK_S: Final = 3.0
+#: Claims that are on their way at once. Tasks that come together begin one after the other so,
+#: and chunks of others get their turns between them: where 400 came at once, every hundredth chunk
+#: was 25 to 35 ms late instead of 40 to 80. A Redis that is 10 ms away still gives 1,600 a second.
+CLAIMS: Final = 16
 #: States that a claim itself ends a task in.
 _ENDED_BY_CLAIM: Final = {
     NotClaimed.EXPIRED: State.EXPIRED,
@@ -82,6 +86,7 @@ class Executor:
         self._metrics = metrics
         self._policy = policy
         self._settler = Settler(store, metrics, policy.lease_s)
+        self._claims = asyncio.Semaphore(CLAIMS)
         self._running: set[asyncio.Task[Any]] = set()
         self._draining = self._stopping = False
 
@@ -91,14 +96,10 @@ class Executor:
         A worker that drains makes none: the doorbell goes back. Nor does one that holds the task:
         where Redis was full, the lease has ended, and the answer is here.
         """
-        if self._leases.holds(task_id):
-            logger.debug("doorbell of task %s dropped: it is held here", task_id)
-            return
-        if self._draining:
-            await self._store.duties.ring_back(task_id, kind)
-            return
         with self._counted():
-            await self._run(task_id, kind)
+            claim = await self._claimed(task_id, kind)
+            if claim is not None:
+                await self._run(claim)
 
     async def drain(self, grace_s: float) -> None:
         """Begin no attempt any more; those that run may end within the grace, in seconds."""
@@ -131,14 +132,25 @@ class Executor:
         finally:
             self._running.discard(task)
 
-    async def _run(self, task_id: str, kind: str) -> None:
-        claim = await self._store.claim(task_id)
-        if isinstance(claim, NotClaimed):
-            if (state := _ENDED_BY_CLAIM.get(claim)) is not None:
-                logs.change(state, task_id=task_id, kind=kind)
-                self._metrics.ended(TaskEnd(kind, "", None, state, None))
-            logger.debug("doorbell of task %s dropped: %s", task_id, claim)
-            return
+    async def _claimed(self, task_id: str, kind: str) -> Claim | None:
+        """Claim a task when it is its turn; None where it is not ours to run."""
+        async with self._claims:
+            if self._leases.holds(task_id):
+                logger.debug("doorbell of task %s dropped: it is held here", task_id)
+                return None
+            if self._draining:
+                await self._store.duties.ring_back(task_id, kind)
+                return None
+            claim = await self._store.claim(task_id)
+        if isinstance(claim, Claim):
+            return claim
+        if (state := _ENDED_BY_CLAIM.get(claim)) is not None:
+            logs.change(state, task_id=task_id, kind=kind)
+            self._metrics.ended(TaskEnd(kind, "", None, state, None))
+        logger.debug("doorbell of task %s dropped: %s", task_id, claim)
+        return None
+
+    async def _run(self, claim: Claim) -> None:
         self._metrics.claimed(claim.queue, (claim.now - claim.due_at) / 1000)
         job = Job(claim, Writer(self._store, claim), self._store.record(claim.task_id))
         with self._leases.hold(job.writer):

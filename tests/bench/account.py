@@ -1,11 +1,16 @@
 """From what was seen of a workload to its figures, and to what was lost or doubled. Pure."""
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 from tests.bench.figures import percentile
 from tests.bench.workloads import Workload
+
+#: A worker is busy, from this share of a core on: what it adds to a chunk is then queueing.
+BUSY: Final = 0.7
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,8 @@ class Seen:
     after: Mapping[str, Any]
     #: When all was found to be over, in ns.
     over_ns: int
+    #: Moments in ns, and the worker's CPU time until each, in seconds.
+    used: Sequence[tuple[int, float]] = ()
     #: Whether it is over with what was published last.
     published: bool = True
 
@@ -43,7 +50,7 @@ def account(work: Workload, seen: Seen) -> dict[str, Any]:
         "cpu_ms_task": _each(cpu_s * 1e3, work.tasks),
         "chunks_s": sent / wall_s,
         "chunks_s_core": _each(sent, cpu_s),
-        "latency_ms": seen.subscriber["latency_ms"],
+        **_latencies(seen),
         "call_ms": _until_call(seen.moments, calls),
         "late_ms_p99": seen.upstream["late_ms_p99"],
         "calls": sum(map(len, calls.values())),
@@ -58,6 +65,47 @@ def account(work: Workload, seen: Seen) -> dict[str, Any]:
     if seen.published:
         figures |= lost_and_doubled(work, chunks, seen.subscriber)
     return figures | _others(seen, sent)
+
+
+def _latencies(seen: Seen) -> dict[str, Any]:
+    """Tell how long chunks took: all of them, and those that were sent while the core was not busy.
+
+    What a busy core adds is queueing, and says how much was asked of it.
+    """
+    latency_ms = seen.subscriber["latency_ms"]
+    pairs = zip(seen.subscriber["sent_ns"], latency_ms, strict=True)
+    calm = calm_of(pairs, seen.used)
+    share = len(calm) / len(latency_ms) if latency_ms else None
+    return {
+        "latency_ms": _shares(latency_ms),
+        "calm_latency_ms": _shares(calm),
+        "calm_share": share,
+    }
+
+
+def calm_of(
+    latencies: Iterable[tuple[int, float]], used: Sequence[tuple[int, float]]
+) -> list[float]:
+    """Pick the latencies of chunks that were sent while the worker used less than :data:`BUSY`."""
+    ends = [moment for moment, _ in used]
+    busy = [
+        (cpu_s - cpu_before_s) / ((moment - before) / 1e9) >= BUSY
+        for (before, cpu_before_s), (moment, cpu_s) in pairwise(used)
+    ]
+    calm = []
+    for sent_ns, latency_ms in latencies:
+        place = bisect_right(ends, sent_ns) - 1
+        if 0 <= place < len(busy) and not busy[place]:
+            calm.append(latency_ms)
+    return calm
+
+
+def _shares(latencies: Sequence[float]) -> dict[str, float] | None:
+    if not latencies:
+        return None
+    ordered = sorted(latencies)
+    shares = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("most", 1.0))
+    return {name: percentile(ordered, share) for name, share in shares}
 
 
 def lost_and_doubled(

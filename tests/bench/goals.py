@@ -6,8 +6,6 @@ from typing import Final
 
 from tests.bench.outcome import OWN, Outcome, memory
 
-#: A worker is busy, from this share of a core on: what it adds to a chunk is then queueing.
-BUSY: Final = 0.7
 #: The tasks of Celery and the call of httpx whose sum (c) is held to.
 _PARTS: Final = ("celery-nothing", "httpx-call")
 
@@ -59,18 +57,6 @@ def _dearer(workload: str) -> Measure:
     )
 
 
-def _added(workload: str, share: str) -> Measure:
-    """Tell the latency, where the core is not busy."""
-
-    def measure(outcome: Outcome) -> float | None:
-        busy = outcome.median(OWN, workload, "busy")
-        if busy is None or busy >= BUSY:
-            return None
-        return outcome.median(OWN, workload, f"latency_ms.{share}")
-
-    return measure
-
-
 def _task_of_parts(outcome: Outcome) -> float | None:
     parts = [outcome.median(part, "c", "cpu_ms_task") for part in _PARTS]
     known = [part for part in parts if part is not None]
@@ -105,12 +91,14 @@ GOALS: Final = (
         )
     ),
     *(
-        goal
-        for key in ("paced", "a")
-        for goal in (
-            _at_most(f"({key}) added latency, core not busy, p50", 2, _added(key, "p50"), "ms"),
-            _at_most(f"({key}) added latency, core not busy, p99", 10, _added(key, "p99"), "ms"),
+        _at_most(
+            f"({key}) added latency, core not busy, {share}",
+            limit,
+            _own(key, f"calm_latency_ms.{share}"),
+            "ms",
         )
+        for key in ("paced", "a")
+        for share, limit in (("p50", 2), ("p99", 10))
     ),
     _at_most(
         "(c) CPU a task, of a Celery task that does nothing and an httpx call",

@@ -1,5 +1,6 @@
 """One workload on one peer: done, watched, checked, and put into figures."""
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from tests.bench.workloads import Workload
 
 #: Seconds after the last ending for a worker to do what it does behind it: acknowledge, record.
 SETTLE_S: Final = 0.3
+#: Seconds between two looks at the worker's CPU time, which Linux counts in ticks of 10 ms.
+SAMPLE_S: Final = 0.25
 #: Seconds without a chunk and without an ending after which a workload has failed.
 STALL_S: Final = 30.0
 #: Seconds between two looks at it.
@@ -45,11 +48,12 @@ def measure(session: Session, work: Workload, seed: int) -> dict[str, Any]:
     session.router.begin(answering)
     with _subscriber(session, work) as subscriber:
         before = _look(session)
-        if held:
-            moments, memory = _open(session, subscriber, work)
-        else:
-            moments, memory = _ask(session, work), {}
-        error = _wait(session, subscriber, work)
+        with _sampled(session) as used:
+            if held:
+                moments, memory = _open(session, subscriber, work)
+            else:
+                moments, memory = _ask(session, work), {}
+            error = _wait(session, subscriber, work)
         over_ns = time.monotonic_ns()
         time.sleep(SETTLE_S)
         after = _look(session)
@@ -60,6 +64,7 @@ def measure(session: Session, work: Workload, seed: int) -> dict[str, Any]:
             before=asdict(before),
             after=asdict(after),
             over_ns=over_ns,
+            used=used,
             published=session.peer.over == "published",
         )
     figures = account(work, seen) | memory
@@ -82,6 +87,26 @@ def _subscriber(session: Session, work: Workload) -> Iterator[Child]:
     with Child("tests.bench.subscriber", port, pattern, str(work.subscribers), what) as subscriber:
         subscriber.wait_ready()
         yield subscriber
+
+
+@contextmanager
+def _sampled(session: Session) -> Iterator[list[tuple[int, float]]]:
+    """Note the worker's CPU time every :data:`SAMPLE_S`, beside what goes on."""
+    assert session.worker is not None
+    pid, over = session.worker.pid, threading.Event()
+    used = [(time.monotonic_ns(), proc.cpu_s(pid))]
+
+    def sample() -> None:
+        while not over.wait(SAMPLE_S):
+            used.append((time.monotonic_ns(), proc.cpu_s(pid)))
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield used
+    finally:
+        over.set()
+        thread.join()
 
 
 def _plan(session: Session, work: Workload, first: int, last: int) -> Plan:

@@ -34,7 +34,16 @@ FAILURES: Final = (
 #: Figures of the line that each run is logged with.
 _SHOWN: Final = (
     *("peer", "workload", "error", "wall_s", "busy", "cpu_us_chunk", "cpu_ms_task", "chunks_s"),
-    *("cpu_us_call", "calls_s", "latency_ms", "call_ms", "efficiency", "enqueued_s"),
+    *(
+        "cpu_us_call",
+        "calls_s",
+        "latency_ms",
+        "calm_latency_ms",
+        "calm_share",
+        "call_ms",
+        "efficiency",
+        "enqueued_s",
+    ),
     *("batch_enqueued_s", "lost", "doubled", "failed"),
 )
 

@@ -24,7 +24,6 @@ import hiredis
 
 from tests.bench import marks
 from tests.bench.children import say
-from tests.bench.figures import percentile
 
 _BLOCK: Final = 1 << 18
 #: The head of an event of router-worker; the type is its first group.
@@ -43,6 +42,8 @@ class Counts:
         self._endings: Counter[bytes] = Counter()
         self._failed = 0
         self._last_ns = 0
+        #: When each chunk was sent, and how long it took from there.
+        self._sent_ns = array("q")
         self._latency_ms = array("d")
 
     def take(self, channel: bytes, message: bytes, now_ns: int) -> None:
@@ -68,6 +69,7 @@ class Counts:
         mark = marks.read(message)
         if mark is not None:
             self._seen[mark.number, mark.seq] += 1
+            self._sent_ns.append(mark.sent_ns)
             self._latency_ms.append((now_ns - mark.sent_ns) / 1e6)
             self._last_ns = now_ns
 
@@ -83,22 +85,18 @@ class Counts:
         """Tell everything.
 
         `seen` has for each number how many different chunks came; `doubled` counts those and the
-        endings that came more often than there are connections to be told by the caller.
+        endings that came more often than there are connections to be told by the caller. `sent_ns`
+        and `latency_ms` have a value for each chunk.
         """
         different = Counter(number for number, _ in self._seen)
-        latency = sorted(self._latency_ms)
         return {
             **self.state(),
             "seen": different,
             "times": Counter(self._seen.values()),
             "endings_times": Counter(self._endings.values()),
             "last_ns": self._last_ns,
-            "latency_ms": {
-                name: percentile(latency, share)
-                for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("most", 1.0))
-            }
-            if latency
-            else None,
+            "sent_ns": list(self._sent_ns),
+            "latency_ms": list(self._latency_ms),
         }
 
 

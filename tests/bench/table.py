@@ -93,6 +93,8 @@ _LATENCY: Final[Sequence[Column]] = (
     ("(paced) p50 / p99 ms", _pair("paced", "latency_ms")),
     ("core busy", _percent("paced", "busy")),
     ("(a) p50 / p99 ms", _pair("a", "latency_ms")),
+    ("core below 70 %", _pair("a", "calm_latency_ms")),
+    ("of chunks", _percent("a", "calm_share")),
     ("core busy", _percent("a", "busy")),
     ("(g) p50 / p99 ms", _pair("g", "latency_ms")),
     ("(idle) enqueue → call, p50 / p99 ms", _pair("idle", "call_ms")),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.bench import marks
-from tests.bench.account import Seen, account
+from tests.bench.account import Seen, account, calm_of
 from tests.bench.subscriber import Counts
 from tests.bench.workloads import Workload
 
@@ -76,6 +76,14 @@ def test_a_stream_that_came_whole_has_its_figures(stream: Any) -> None:
     assert figures["redis_commands_chunk"] == 2
     assert figures["redis_bytes_chunk"] == 200
     assert figures["redis_cpu_us_chunk"] == pytest.approx(50_000)
+
+
+def test_chunks_that_were_sent_while_the_core_was_busy_are_told_apart() -> None:
+    """Here a quarter of a second each: 40 %, 72 %, 68 %, and then nobody has looked."""
+    used = [(1_000, 0.0), (250_001_000, 0.1), (500_001_000, 0.28), (750_001_000, 0.45)]
+    moments_ms = {0: 5.0, 0.001: 7.0, 250: 9.0, 251: 100.0, 500: 100.0, 501: 8.0, 751: 100.0}
+    latencies = [(int(ms * 1e6), latency_ms) for ms, latency_ms in moments_ms.items()]
+    assert calm_of(latencies, used) == [7.0, 9.0, 8.0]
 
 
 def test_what_did_not_come_is_lost() -> None:

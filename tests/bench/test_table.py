@@ -131,14 +131,12 @@ def test_ours_is_held_to_the_best_of_each_kind() -> None:
     assert goal("(b) CPU a chunk, of the bare limit's", *rows) == (None, None)
 
 
-@pytest.mark.parametrize(
-    ("busy", "expected"), [(0.69, (1.5, True)), (0.7, (None, None)), (1.1, (None, None))]
-)
-def test_latency_counts_where_the_core_is_not_busy(
-    busy: float, expected: tuple[float | None, bool | None]
-) -> None:
-    mine = streams("router-worker", 100) | {"busy": busy}
-    assert goal("(a) added latency, core not busy, p50", mine) == expected
+def test_latency_counts_where_the_core_is_not_busy() -> None:
+    mine = streams("router-worker", 100) | {"calm_latency_ms": {"p50": 1.5, "p99": 12.0}}
+    assert goal("(a) added latency, core not busy, p50", mine) == (1.5, True)
+    assert goal("(a) added latency, core not busy, p99", mine) == (12.0, False)
+    never = streams("router-worker", 100) | {"calm_latency_ms": None}
+    assert goal("(a) added latency, core not busy, p50", never) == (None, None)
 
 
 def test_a_task_is_held_to_the_sum_of_its_parts() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from api_contracts.names import Queue
 from api_contracts.options import RetryPolicy
 from api_contracts.requests import Task
 from tests.parts import answers
@@ -17,7 +18,7 @@ from tests.parts.scripts import Scripts, a_task, types
 from tests.store.conftest import StartStore
 from worker.attempt import Limits
 from worker.claim import Claim
-from worker.executor import Executor, Policy
+from worker.executor import CLAIMS, Executor, Policy
 from worker.leases import Leases
 from worker.metrics import Metrics
 from worker.router import Router
@@ -68,6 +69,25 @@ async def test_a_call_that_was_not_sent_is_handed_back_and_no_attempt(
     assert types(scripts.log(task.id)) == ["queued", "started"]
     assert gate.requests == []
     assert b"router_worker_calls_total{" not in parts.metrics.exposition()
+
+
+async def test_tasks_that_come_at_once_begin_in_turns_and_not_behind_the_end(
+    start_store: StartStore, redis_url: str, redis: Redis, gate: Gate
+) -> None:
+    """The worker is told to end while some wait for their claim's answer, and others to claim."""
+    parts = Parts(await start_store(redis_url), gate)
+    tasks = [await parts.create() for _ in range(2 * CLAIMS + 1)]
+    running = [asyncio.create_task(parts.executor.run(task.id, "chat")) for task in tasks]
+    await asyncio.sleep(0)
+    await parts.executor.hand_back()
+    await asyncio.gather(*running)
+    await parts.router.close()
+    records = [Scripts(redis).record(task.id) for task in tasks]
+    attempts = [int(record[b"attempt"]) for record in records]
+    assert attempts == [1] * CLAIMS + [0] * (CLAIMS + 1)
+    assert {record[b"state"] for record in records} == {b"queued"}
+    assert redis.llen(Queue.INTERACTIVE) == len(tasks), "each was rung again"
+    assert gate.requests == []
 
 
 async def test_a_retry_that_waits_keeps_no_body_in_memory(

@@ -77,6 +77,11 @@ class Keys:
         return f"{self.prefix}:dead"
 
     @property
+    def exporter(self) -> str:
+        """String: the worker that exports the fleet's metrics now."""
+        return f"{self.prefix}:exporter"
+
+    @property
     def cancel(self) -> str:
         """Pub/sub channel: ids of tasks that were cancelled while they ran; every worker hears."""
         return f"{self.prefix}:cancel"

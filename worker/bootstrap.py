@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import socket
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Final
 
@@ -19,16 +19,18 @@ from worker.engine import Engine
 from worker.executor import Executor, Policy
 from worker.health import HealthServer, loop_answers
 from worker.leases import Leases
-from worker.metrics import CONTENT_TYPE, Metrics
+from worker.metrics import CONTENT_TYPE, Metrics, Readings
 from worker.reaper import Reaper
 from worker.reception import Reception
 from worker.router import Router
 from worker.settings import Settings
 from worker.store import Store
-from worker.telemetry import BUFFERED, FENCED, ROUND_TRIPS, Row
+from worker.telemetry import BUFFERED, CONNECTIONS, FENCED, ROUND_TRIPS, Fleet
 
-#: How often the queues' depths are read for the metrics, in seconds: as often as scrapes come.
-DEPTHS_S: Final = 5.0
+#: How often what waits is counted for the metrics, in seconds: as often as scrapes come.
+FLEET_S: Final = 5.0
+#: For how long the worker that does stays the one, in ms: two rounds, and a bit.
+TERM_MS: Final = 12_000
 #: Longest wait for Redis's answer to a readiness probe, in seconds: below the probe's own.
 READY_S: Final = 0.8
 #: Pause before the channel of cancellations is listened to again, in seconds; the heartbeat finds
@@ -55,11 +57,11 @@ class WorkerProcess:
         """Build the parts; nothing runs yet."""
         self._settings = settings
         self._engine = Engine()
-        self._depths: Mapping[str, int] = {}
+        self._fleet: Fleet | None = None
         self._metrics = Metrics(
             slots=settings.concurrency,
             models=settings.models,
-            depths=lambda: self._depths,
+            fleet=lambda: self._fleet,
             readings=self._readings,
         )
 
@@ -99,7 +101,7 @@ class WorkerProcess:
             _part("heartbeat", leases.run()),
             _part("reaper", Reaper(self._store, self._metrics).run()),
             _part("cancellations", self._hear_cancellations(leases)),
-            _part("depths", self._read_depths()),
+            _part("fleet", self._tell_of_fleet()),
         ]
 
     async def _close(self) -> None:
@@ -109,14 +111,17 @@ class WorkerProcess:
         await self._router.close()
         await self._store.link.close()
 
-    async def _read_depths(self) -> None:
+    async def _tell_of_fleet(self) -> None:
+        """Tell for all workers what they would tell alike, while nobody else does."""
+        duties = self._store.duties
         while True:
             try:
-                self._depths = await self._store.duties.depths()
+                elected = await duties.elected(worker_name(), TERM_MS)
+                self._fleet = await duties.fleet() if elected else None
             except self._store.errors:
                 # An old depth would look like a queue that stands still: better none.
-                self._depths = {}
-            await asyncio.sleep(DEPTHS_S)
+                self._fleet = None
+            await asyncio.sleep(FLEET_S)
 
     async def _hear_cancellations(self, leases: Leases) -> None:
         """Stop the calls of tasks that are cancelled."""
@@ -127,12 +132,13 @@ class WorkerProcess:
             except self._store.errors:
                 await asyncio.sleep(RECONNECT_S)
 
-    def _readings(self) -> Mapping[Row, int]:
+    def _readings(self) -> Readings:
         pump = self._store.pump
         return {
             BUFFERED: pump.buffered,
             FENCED: self._store.fenced,
             ROUND_TRIPS: pump.round_trips,
+            CONNECTIONS: self._router.connections,
         }
 
     def _serve_health(self) -> HealthServer:

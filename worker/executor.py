@@ -137,6 +137,7 @@ class Executor:
         async with self._claims:
             if self._leases.holds(task_id):
                 logger.debug("doorbell of task %s dropped: it is held here", task_id)
+                self._metrics.dropped(NotClaimed.HELD)
                 return None
             if self._draining:
                 await self._store.duties.ring_back(task_id, kind)
@@ -148,6 +149,7 @@ class Executor:
             logs.change(state, task_id=task_id, kind=kind)
             self._metrics.ended(TaskEnd(kind, "", None, state, None))
         logger.debug("doorbell of task %s dropped: %s", task_id, claim)
+        self._metrics.dropped(claim)
         return None
 
     async def _run(self, claim: Claim) -> None:

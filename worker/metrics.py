@@ -9,9 +9,11 @@ their locks.
 
 from __future__ import annotations
 
+import platform
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
+from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from typing import Final
 
@@ -38,31 +40,41 @@ from api_contracts.names import Queue
 from worker.retry import GiveUp, Retry
 from worker.telemetry import (
     ATTEMPT_SECONDS,
+    BUILD,
     CALLS,
     CHUNK_GAP,
     CHUNKS,
     DEAD_LETTERS,
+    DEAD_WAITING,
+    DROPPED,
     FIRST_CHUNK,
     GIVE_UPS,
     HANDED_BACK,
     IN_FLIGHT,
     KINDS,
     LEASES_LOST,
+    OLDEST,
+    OPEN_TASKS,
     OTHER,
     PARKED,
     QUEUE_DEPTH,
     QUEUE_WAIT,
     REDELIVERIES,
     RETRIES,
+    RETRY_DELAY,
     SLOTS,
     TASK_SECONDS,
     TASKS,
     TOKENS,
     VENDORS,
     CallEnd,
+    Fleet,
     Row,
     TaskEnd,
 )
+
+#: Values of counters and gauges, by label where a metric has one.
+Readings = Mapping[Row, float | Mapping[str, float]]
 
 #: Content type of :meth:`Metrics.exposition`.
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -101,11 +113,11 @@ class _Counted(Collector):
     def __init__(
         self,
         meters: Mapping[str, ChunkMeter],
-        depths: Callable[[], Mapping[str, int]],
-        readings: Callable[[], Mapping[Row, int]],
+        fleet: Callable[[], Fleet | None],
+        readings: Callable[[], Readings],
     ) -> None:
         self._meters = meters
-        self._depths = depths
+        self._fleet = fleet
         self._readings = readings
 
     def collect(self) -> Iterator[Metric]:
@@ -116,13 +128,32 @@ class _Counted(Collector):
             chunks.add_metric([vendor], meter.chunks)
             totals = accumulate(meter.gaps)
             gaps.add_metric([vendor], list(zip(bounds, totals, strict=True)), meter.seconds)
-        depth = GaugeMetricFamily(QUEUE_DEPTH.name, QUEUE_DEPTH.meaning, labels=QUEUE_DEPTH.labels)
-        for queue, waiting in self._depths().items():
-            depth.add_metric([queue], waiting)
-        yield from (chunks, gaps, depth)
-        for row, reading in self._readings().items():
-            family = CounterMetricFamily if row.type == "counter" else GaugeMetricFamily
-            yield family(row.name, row.meaning, reading)
+        yield from (chunks, gaps)
+        for row, reading in (*self._readings().items(), *_told(self._fleet()).items()):
+            yield _family(row, reading)
+
+
+def _told(fleet: Fleet | None) -> Readings:
+    """Write what this process tells of the fleet, if it is the one that does."""
+    if fleet is None:
+        return {}
+    return {
+        QUEUE_DEPTH: fleet.depths,
+        OLDEST: fleet.ages,
+        DEAD_WAITING: fleet.dead_letters,
+        OPEN_TASKS: fleet.open_tasks,
+    }
+
+
+def _family(row: Row, reading: float | Mapping[str, float]) -> Metric:
+    """Write a counter or a gauge whose values are kept elsewhere."""
+    family = (CounterMetricFamily if row.type == "counter" else GaugeMetricFamily)(
+        row.name, row.meaning, labels=row.labels
+    )
+    values = reading if isinstance(reading, Mapping) else {"": reading}
+    for label, value in values.items():
+        family.add_metric([label] if row.labels else [], value)
+    return family
 
 
 class Metrics:
@@ -133,14 +164,14 @@ class Metrics:
         *,
         slots: int,
         models: Collection[str],
-        depths: Callable[[], Mapping[str, int]],
-        readings: Callable[[], Mapping[Row, int]],
+        fleet: Callable[[], Fleet | None],
+        readings: Callable[[], Readings],
     ) -> None:
         """Build every metric.
 
-        ``models`` are those with a label of their own. ``depths`` and ``readings`` are asked at
-        every scrape, in the scrape's thread: they give the queues' depths as far as they are
-        known, and numbers that are kept elsewhere, at once, and never raise.
+        ``models`` are those with a label of their own. ``fleet`` and ``readings`` are asked at
+        every scrape, in the scrape's thread: what this process tells for all, if it is the one, and
+        numbers that are kept elsewhere, at once, and never raise.
         """
         # They would be a third of all series, and nothing here needs them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -164,7 +195,10 @@ class Metrics:
         self._redeliveries = self._counter(REDELIVERIES)
         self._handed_back = self._counter(HANDED_BACK)
         self._dead_letters = self._counter(DEAD_LETTERS)
-        self._registry.register(_Counted(self._meters, depths, readings))
+        self._dropped = self._counter(DROPPED)
+        self._retry_delay = self._histogram(RETRY_DELAY)
+        self._gauge(BUILD).labels(*_build()).set(1)
+        self._registry.register(_Counted(self._meters, fleet, readings))
         ProcessCollector(registry=self._registry)
 
     def claimed(self, queue: Queue, waited_s: float) -> None:
@@ -206,6 +240,7 @@ class Metrics:
         code = decision.failure.code
         if isinstance(decision, Retry):
             self._retries.labels(_vendor(vendor), code).inc()
+            self._retry_delay.labels(_vendor(vendor)).observe(decision.delay_ms / 1000)
         else:
             self._give_ups.labels(_vendor(vendor), code, decision.reason).inc()
 
@@ -228,6 +263,10 @@ class Metrics:
     def redelivered(self, cause: str) -> None:
         """Count a doorbell that the reaper rang."""
         self._redeliveries.labels(cause).inc()
+
+    def dropped(self, reason: str) -> None:
+        """Count a doorbell that led to no attempt."""
+        self._dropped.labels(reason).inc()
 
     def handed_back(self) -> None:
         """Count an attempt that was left to another worker."""
@@ -254,6 +293,18 @@ class Metrics:
         return Histogram(
             row.name, row.meaning, row.labels, buckets=row.buckets, registry=self._registry
         )
+
+
+def _build() -> tuple[str, ...]:
+    """Tell which version of what runs; ``unknown`` where it was not installed as a package."""
+    return _version("router-worker"), platform.python_version(), _version("celery")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _vendor(vendor: str) -> str:

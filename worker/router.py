@@ -197,6 +197,17 @@ class Router:
             failure, message=message, provider_code=code and code.replace(self._key, _HIDDEN)
         )
 
+    @property
+    def connections(self) -> dict[str, int]:
+        """How many connections are used by a call, and how many are kept for the next."""
+        session = self._transport.client
+        if not isinstance(session, aiohttp.ClientSession) or session.connector is None:
+            return {"used": 0, "idle": 0}
+        connector = session.connector
+        # aiohttp has no name for either.
+        idle = sum(map(len, connector._conns.values()))  # noqa: SLF001
+        return {"used": len(connector._acquired), "idle": idle}  # noqa: SLF001
+
     async def close(self) -> None:
         """Close every connection."""
         await self._transport.aclose()

@@ -7,6 +7,7 @@ table. Labels are closed lists, never what a task brings: a vendor or a model th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -58,8 +59,47 @@ QUEUE_WAIT: Final = Row(
 )  # fmt: skip
 QUEUE_DEPTH: Final = Row(
     "router_worker_queue_depth", "gauge", ("queue",),
-    "Doorbells that wait in a queue; absent while Redis does not answer.",
-    "Scale on it. Every worker tells the same number: take the maximum, not the sum.",
+    "Doorbells that wait in a queue. Told by one worker for all; absent while Redis is away.",
+    "How much work is ahead; how late it is, tells the age of the oldest.",
+)  # fmt: skip
+OLDEST: Final = Row(
+    "router_worker_oldest_waiting_seconds", "gauge", ("queue",),
+    "How long ago the doorbell was rung that waits longest in a queue, 0 where none does. Told by "
+    "one worker for all; absent where a foreign message is the oldest.",
+    "Scale on it: above 1 s a person waits for a slot.",
+)  # fmt: skip
+OPEN_TASKS: Final = Row(
+    "router_worker_open_tasks", "gauge", (),
+    "Tasks that are not over: they wait, run, or will be tried again. Told by one worker for all.",
+    "Rises without end where more comes in than goes out.",
+)  # fmt: skip
+DEAD_WAITING: Final = Row(
+    "router_worker_dead_letters_waiting", "gauge", (),
+    "Dead letters that nobody has replayed or dropped. Told by one worker for all.",
+    "Above 0, look: router-worker dead list.",
+)  # fmt: skip
+DROPPED: Final = Row(
+    "router_worker_doorbells_dropped_total", "counter", ("reason",),
+    "Doorbells that led to no attempt: the task was held by a worker, had ended, was due later "
+    "(early), has no record (missing), had expired, or was spoilt by another program.",
+    "Duplicates that cost nothing. held and ended rise after each reaping; missing asks who "
+    "deletes records.",
+)  # fmt: skip
+RETRY_DELAY: Final = Row(
+    "router_worker_retry_delay_seconds", "histogram", ("vendor",),
+    "How long a failed call waits for the next one.",
+    "Under 1 s is the first back-off; 60 s is the cap, or what a provider's rate limit asked for.",
+    (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 900),
+)  # fmt: skip
+CONNECTIONS: Final = Row(
+    "router_worker_upstream_connections", "gauge", ("state",),
+    "Connections to the router: used by a call, or idle and kept for the next.",
+    "used follows the calls in flight; idle ones that stay at 0 mean that each call pays for TLS.",
+)  # fmt: skip
+BUILD: Final = Row(
+    "router_worker_build_info", "gauge", ("version", "python", "celery"),
+    "Always 1; its labels say what runs.",
+    "Join it to see which version a change came with.",
 )  # fmt: skip
 SLOTS: Final = Row(
     "router_worker_slots", "gauge", (),
@@ -168,10 +208,22 @@ ROUND_TRIPS: Final = Row(
 
 #: All metrics, in the order of the README's table.
 METRICS: Final = (
-    TASKS, TASK_SECONDS, QUEUE_WAIT, QUEUE_DEPTH, SLOTS, IN_FLIGHT, CALLS, ATTEMPT_SECONDS,
-    FIRST_CHUNK, CHUNK_GAP, CHUNKS, TOKENS, RETRIES, GIVE_UPS, PARKED,
-    LEASES_LOST, FENCED, REDELIVERIES, HANDED_BACK, DEAD_LETTERS, BUFFERED, ROUND_TRIPS,
+    TASKS, TASK_SECONDS, OPEN_TASKS, QUEUE_WAIT, QUEUE_DEPTH, OLDEST, SLOTS, IN_FLIGHT, CALLS,
+    CONNECTIONS, ATTEMPT_SECONDS, FIRST_CHUNK, CHUNK_GAP, CHUNKS, TOKENS, RETRIES, RETRY_DELAY,
+    GIVE_UPS, DEAD_LETTERS, DEAD_WAITING, PARKED, LEASES_LOST, FENCED, REDELIVERIES, DROPPED,
+    HANDED_BACK, BUFFERED, ROUND_TRIPS, BUILD,
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What all workers would tell alike, and one tells."""
+
+    #: Doorbells that wait, and how long the oldest has in seconds, by queue, as far as known.
+    depths: Mapping[str, int]
+    ages: Mapping[str, float]
+    dead_letters: int
+    open_tasks: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -433,7 +433,31 @@ async def test_a_doorbell_carries_the_id_and_is_looked_after(
     messages: Any = redis.lrange(queue, 0, -1)
     assert [doorbell(message) for message in messages] == [("router.vision", queue, [task.id])]
     assert redis.zscore(KEYS.due, task.id) == at + RING_AGAIN_MS
-    assert await store.duties.depths() == {one: int(one is queue) for one in Queue}
+    fleet = await store.duties.fleet()
+    assert fleet.depths == {one: int(one is queue) for one in Queue}
+    assert 0 <= fleet.ages[queue] < 5
+    assert [fleet.ages[one] for one in Queue if one is not queue] == [0.0]
+    assert (fleet.dead_letters, fleet.open_tasks) == (0, 1)
+
+
+async def test_one_worker_is_elected_until_its_term_is_over(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store = await start_store(redis_url)
+    assert await store.duties.elected("one", 60_000)
+    assert not await store.duties.elected("other", 60_000)
+    assert await store.duties.elected("one", 50), "it may go on"
+    await until_async(lambda: not redis.exists(KEYS.exporter), "the term is over")
+    assert await store.duties.elected("other", 60_000)
+
+
+async def test_how_long_a_foreign_message_waits_is_not_told(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store = await start_store(redis_url)
+    redis.lpush(Queue.BATCH, b'{"headers":{}}')
+    fleet = await store.duties.fleet()
+    assert (fleet.depths[Queue.BATCH], Queue.BATCH in fleet.ages) == (1, False)
 
 
 async def test_doorbells_ring_on_a_broker_of_their_own(
@@ -444,7 +468,7 @@ async def test_doorbells_ring_on_a_broker_of_their_own(
     await store.create(task, now_ms())
     await store.duties.ring(task.id, "chat", Queue.BATCH, now_ms())
     assert redis.llen(Queue.BATCH) == 0
-    assert (await store.duties.depths())[Queue.BATCH] == 1
+    assert (await store.duties.fleet()).depths[Queue.BATCH] == 1
     with Redis.from_url(server.url) as broker:
         assert broker.keys() == [Queue.BATCH.encode()]
 

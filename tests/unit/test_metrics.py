@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import threading
 import timeit
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -21,32 +20,32 @@ from api_contracts.requests import CELERY_TASKS
 from api_contracts.results import Usage
 from tests.parts.need import need
 from worker.errors import Failure
-from worker.metrics import CONTENT_TYPE, ChunkMeter, Metrics
+from worker.metrics import CONTENT_TYPE, ChunkMeter, Metrics, Readings
 from worker.retry import GiveUp, Reason, Retry
 from worker.telemetry import (
     BUFFERED,
     CHUNK_GAP,
+    CONNECTIONS,
     FENCED,
     METRICS,
     ROUND_TRIPS,
     VENDORS,
     CallEnd,
-    Row,
+    Fleet,
     TaskEnd,
 )
 
 UNKNOWN = Usage(provenance="unavailable")
+FLEET = Fleet(depths={Queue.BATCH: 7}, ages={Queue.BATCH: 2.5}, dead_letters=3, open_tasks=9)
 Labels = frozenset[tuple[str, str]]
 
 
 def made(
     models: tuple[str, ...] = (),
-    depths: Mapping[str, int] | None = None,
-    readings: Mapping[Row, int] | None = None,
+    fleet: Fleet | None = None,
+    readings: Readings | None = None,
 ) -> Metrics:
-    return Metrics(
-        slots=400, models=models, depths=lambda: depths or {}, readings=lambda: readings or {}
-    )
+    return Metrics(slots=400, models=models, fleet=lambda: fleet, readings=lambda: readings or {})
 
 
 def scraped(metrics: Metrics, name: str) -> dict[Labels, float]:
@@ -87,13 +86,16 @@ def everything_once(metrics: Metrics) -> None:
     metrics.parked(Queue.BATCH)
     metrics.lease_lost()
     metrics.redelivered("worker")
+    metrics.dropped("held")
     metrics.handed_back()
     metrics.buried(ErrorCode.POISON)
 
 
 def test_every_metric_of_the_table_is_there_as_the_table_says_and_no_other() -> None:
-    readings = {FENCED: 1, BUFFERED: 2, ROUND_TRIPS: 3}
-    metrics = made(depths={Queue.BATCH: 7}, readings=readings)
+    readings: Readings = {
+        FENCED: 1, BUFFERED: 2, ROUND_TRIPS: 3, CONNECTIONS: {"used": 1, "idle": 2},
+    }  # fmt: skip
+    metrics = made(fleet=FLEET, readings=readings)
     everything_once(metrics)
     families = {
         family.name: family
@@ -200,12 +202,18 @@ def test_calls_in_flight_are_those_that_run_even_when_one_breaks() -> None:
     assert scraped(metrics, name) == {of(mode="stream"): 0, of(mode="whole"): 0}
 
 
-def test_the_depth_of_a_queue_is_asked_at_each_scrape_and_absent_while_unknown() -> None:
-    depths: dict[str, int] = {}
-    metrics = Metrics(slots=1, models=(), depths=lambda: depths, readings=dict)
-    assert scraped(metrics, "router_worker_queue_depth") == {}
-    depths["router.batch"] = 13
-    assert scraped(metrics, "router_worker_queue_depth") == {of(queue="router.batch"): 13}
+def test_what_all_workers_know_is_told_by_the_one_that_was_elected() -> None:
+    told: list[Fleet | None] = [None]
+    metrics = Metrics(slots=1, models=(), fleet=lambda: told[0], readings=dict)
+    names = {
+        "router_worker_queue_depth": {of(queue="router.batch"): 7},
+        "router_worker_oldest_waiting_seconds": {of(queue="router.batch"): 2.5},
+        "router_worker_dead_letters_waiting": {of(): 3},
+        "router_worker_open_tasks": {of(): 9},
+    }
+    assert [scraped(metrics, name) for name in names] == [{}] * len(names)
+    told[0] = FLEET
+    assert {name: scraped(metrics, name) for name in names} == names
 
 
 def test_the_number_of_slots_is_told() -> None:
@@ -311,7 +319,7 @@ def test_promtool_finds_nothing_to_complain_of() -> None:
     promtool = shutil.which("promtool")
     need(promtool, "promtool is not installed; Debian has it in the package prometheus")
     assert promtool is not None
-    metrics = made(models=("m",), depths={Queue.BATCH: 7})
+    metrics = made(models=("m",), fleet=FLEET)
     everything_once(metrics)
     checked = subprocess.run(
         [promtool, "check", "metrics"],

@@ -24,6 +24,7 @@ _BY: Final = {
     telemetry.LEASES_LOST: "",
     telemetry.FENCED: "",
     telemetry.REDELIVERIES: "cause",
+    telemetry.DROPPED: "reason",
     telemetry.HANDED_BACK: "",
     telemetry.DEAD_LETTERS: "code",
     telemetry.ROUND_TRIPS: "",

@@ -14,6 +14,7 @@ from api_contracts.names import Queue
 from worker.intake import is_task_id
 from worker.look import Look, Word, read_look
 from worker.store.link import SHAS, Link
+from worker.telemetry import Fleet
 
 #: A task that was taken is due again after this time, in ms, should its taker die.
 TAKEN_MS: Final = 10_000
@@ -124,10 +125,26 @@ class Duties:
         await self._link.tell_broker("ZREM", UNACKED_INDEX, tag)
         await self._link.tell_broker("HDEL", UNACKED, tag)
 
-    async def depths(self) -> dict[str, int]:
-        """Return how many doorbells wait in each queue."""
-        lengths = [await self._link.broker.llen(queue) for queue in Queue]
-        return dict(zip(Queue, lengths, strict=True))
+    async def elected(self, worker: str, term_ms: int) -> bool:
+        """Tell whether this worker is the one that tells of the fleet, for so long."""
+        office = self._link.keys.exporter
+        return bool(await self._ask("EVALSHA", SHAS["elect"], 1, office, worker, term_ms))
+
+    async def fleet(self) -> Fleet:
+        """Count what waits, for whoever it is."""
+        now_ms = time.time() * 1000
+        lengths: dict[str, int] = {queue: await self._link.broker.llen(queue) for queue in Queue}
+        ages: dict[str, float] = {}
+        for queue in Queue:
+            oldest = await self._oldest(queue)
+            if isinstance(oldest, int):
+                ages[queue] = (now_ms - oldest) / 1000
+            elif oldest == "empty":
+                ages[queue] = 0.0
+        dead, open_tasks = await asyncio.gather(
+            self._ask("ZCARD", self._link.keys.dead), self._ask("ZCARD", self._due)
+        )
+        return Fleet(lengths, ages, dead, open_tasks)
 
 
 def _looked(task_id: str, reply: Any) -> Look:

@@ -1,0 +1,13 @@
+-- Decide which worker tells what all workers know: the length of queues, and of lists.
+--
+-- KEYS  the office
+-- ARGV  worker, how long it holds the office in ms
+--
+-- Returns 1 where the worker holds it now, 0 where another does.
+
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1

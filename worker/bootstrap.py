@@ -61,6 +61,7 @@ class WorkerProcess:
         self._metrics = Metrics(
             slots=settings.concurrency,
             models=settings.models,
+            prices=settings.prices,
             fleet=lambda: self._fleet,
             readings=self._readings,
         )

@@ -37,6 +37,7 @@ from prometheus_client.registry import Collector
 
 from api_contracts.errors import ErrorCode
 from api_contracts.names import Queue
+from worker.prices import Price
 from worker.retry import GiveUp, Retry
 from worker.telemetry import (
     ATTEMPT_SECONDS,
@@ -44,6 +45,7 @@ from worker.telemetry import (
     CALLS,
     CHUNK_GAP,
     CHUNKS,
+    COST,
     DEAD_LETTERS,
     DEAD_WAITING,
     DROPPED,
@@ -164,19 +166,21 @@ class Metrics:
         *,
         slots: int,
         models: Collection[str],
+        prices: Mapping[str, Price],
         fleet: Callable[[], Fleet | None],
         readings: Callable[[], Readings],
     ) -> None:
         """Build every metric.
 
-        ``models`` are those with a label of their own. ``fleet`` and ``readings`` are asked at
-        every scrape, in the scrape's thread: what this process tells for all, if it is the one, and
-        numbers that are kept elsewhere, at once, and never raise.
+        ``models`` are those with a label of their own; so are those with a price. ``fleet`` and
+        ``readings`` are asked at every scrape, in the scrape's thread: what this process tells for
+        all, if it is the one, and numbers that are kept elsewhere, at once, and never raise.
         """
         # They would be a third of all series, and nothing here needs them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
-        self._models = frozenset(models)
+        self._models = frozenset(models) | prices.keys()
+        self._prices = prices
         self._meters: dict[str, ChunkMeter] = {}
         self._tasks = self._counter(TASKS)
         self._task_seconds = self._histogram(TASK_SECONDS)
@@ -185,6 +189,7 @@ class Metrics:
         self._attempt_seconds = self._histogram(ATTEMPT_SECONDS)
         self._first_chunk = self._histogram(FIRST_CHUNK)
         self._tokens = self._counter(TOKENS)
+        self._cost = self._counter(COST)
         self._retries = self._counter(RETRIES)
         self._give_ups = self._counter(GIVE_UPS)
         self._parked = self._counter(PARKED)
@@ -234,6 +239,8 @@ class Metrics:
         ):
             if tokens:
                 self._tokens.labels(vendor, model, kind, usage.provenance).inc(tokens)
+        if price := self._prices.get(model):
+            self._cost.labels(vendor, model, usage.provenance).inc(price.cost(usage))
 
     def decided(self, vendor: str, decision: Retry | GiveUp) -> None:
         """Count what follows a failed call."""

@@ -7,7 +7,8 @@ Secrets are ``SecretStr``: no ``repr`` shows them. The README's table is made of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -23,6 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from api_contracts.client.servers import Server
 from api_contracts.names import DEFAULT_PREFIX, Queue
 from api_contracts.options import RetryPolicy
+from worker.prices import Price, read_prices
 
 #: Begins the variable of every setting that has no name of its own.
 PREFIX: Final = "ROUTER_WORKER_"
@@ -77,6 +79,17 @@ def _check_redis_url(url: SecretStr) -> SecretStr:
 
 def _split_list(value: object) -> object:
     return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
+def _read_prices(value: object) -> object:
+    """Read the file that a variable names."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return read_prices(Path(value).read_bytes())
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+        raise ValueError(message) from None
 
 
 def _check_models(models: frozenset[str]) -> frozenset[str]:
@@ -195,6 +208,12 @@ class Settings(BaseSettings):
         default=frozenset(),
         description="Models with a label of their own in metrics, with commas between; all others "
         "are counted as `other`, since each costs time series.",
+    )
+    prices: Annotated[Mapping[str, Price], NoDecode, BeforeValidator(_read_prices)] = Field(
+        default_factory=dict,
+        description="Path of a JSON file of what a million tokens cost in US dollars, as "
+        '`{"gpt-4o": {"input": 2.5, "cached": 1.25, "output": 10}}`: calls of these models are '
+        "added up as `router_worker_cost_usd_total`.",
     )
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=9464,

@@ -68,7 +68,9 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     default: Any = field.default
-    if field.default_factory is not None:
+    if field.default_factory is dict:
+        default = ""
+    elif field.default_factory is not None:
         default = "REDIS_URL"
     elif isinstance(default, SecretStr):
         default = default.get_secret_value()

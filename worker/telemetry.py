@@ -150,6 +150,12 @@ TOKENS: Final = Row(
     "reported by the provider, or estimated.",
     "What the bill is made of. Add input and output only, since the other two are parts of them.",
 )  # fmt: skip
+COST: Final = Row(
+    "router_worker_cost_usd_total", "counter", ("vendor", "model", "provenance"),
+    "What calls of the models in ROUTER_WORKER_PRICES cost, in US dollars; of tokens that the "
+    "provider reported, or that were estimated.",
+    "Its rate is the bill. Models without a price are missing in it.",
+)  # fmt: skip
 RETRIES: Final = Row(
     "router_worker_retries_total", "counter", ("vendor", "code"),
     "Failed calls after which another was planned, by error code.",
@@ -209,9 +215,9 @@ ROUND_TRIPS: Final = Row(
 #: All metrics, in the order of the README's table.
 METRICS: Final = (
     TASKS, TASK_SECONDS, OPEN_TASKS, QUEUE_WAIT, QUEUE_DEPTH, OLDEST, SLOTS, IN_FLIGHT, CALLS,
-    CONNECTIONS, ATTEMPT_SECONDS, FIRST_CHUNK, CHUNK_GAP, CHUNKS, TOKENS, RETRIES, RETRY_DELAY,
-    GIVE_UPS, DEAD_LETTERS, DEAD_WAITING, PARKED, LEASES_LOST, FENCED, REDELIVERIES, DROPPED,
-    HANDED_BACK, BUFFERED, ROUND_TRIPS, BUILD,
+    CONNECTIONS, ATTEMPT_SECONDS, FIRST_CHUNK, CHUNK_GAP, CHUNKS, TOKENS, COST, RETRIES,
+    RETRY_DELAY, GIVE_UPS, DEAD_LETTERS, DEAD_WAITING, PARKED, LEASES_LOST, FENCED,
+    REDELIVERIES, DROPPED, HANDED_BACK, BUFFERED, ROUND_TRIPS, BUILD,
 )  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def usage(tokens: int) -> Usage:
 
 
 def test_only_what_moved_between_two_scrapes_is_told() -> None:
-    metrics = Metrics(slots=4, models=["m"], fleet=lambda: None, readings=dict)
+    metrics = Metrics(slots=4, models=["m"], prices={}, fleet=lambda: None, readings=dict)
     call = CallEnd("openai", "m", "openai", 200, "completed", 0.4, usage(5))
     metrics.called(call)
     before = metrics.exposition().decode()

@@ -39,7 +39,7 @@ class Parts:
 
     def __init__(self, store: Store, gate: Gate) -> None:
         self.store = store
-        self.metrics = Metrics(slots=1, models=(), fleet=lambda: None, readings=dict)
+        self.metrics = Metrics(slots=1, models=(), prices={}, fleet=lambda: None, readings=dict)
         self.router = Router(gate.url, "sk-test", 5)
         leases = Leases(store, 20, 5)
         self.executor = Executor(store, self.router, leases, self.metrics, POLICY)

@@ -21,6 +21,7 @@ from api_contracts.results import Usage
 from tests.parts.need import need
 from worker.errors import Failure
 from worker.metrics import CONTENT_TYPE, ChunkMeter, Metrics, Readings
+from worker.prices import Price
 from worker.retry import GiveUp, Reason, Retry
 from worker.telemetry import (
     BUFFERED,
@@ -35,6 +36,7 @@ from worker.telemetry import (
     TaskEnd,
 )
 
+PRICES = {"priced": Price(input=2, cached=1, output=10)}
 UNKNOWN = Usage(provenance="unavailable")
 FLEET = Fleet(depths={Queue.BATCH: 7}, ages={Queue.BATCH: 2.5}, dead_letters=3, open_tasks=9)
 Labels = frozenset[tuple[str, str]]
@@ -45,7 +47,13 @@ def made(
     fleet: Fleet | None = None,
     readings: Readings | None = None,
 ) -> Metrics:
-    return Metrics(slots=400, models=models, fleet=lambda: fleet, readings=lambda: readings or {})
+    return Metrics(
+        slots=400,
+        models=models,
+        prices=PRICES,
+        fleet=lambda: fleet,
+        readings=lambda: readings or {},
+    )
 
 
 def scraped(metrics: Metrics, name: str) -> dict[Labels, float]:
@@ -79,7 +87,7 @@ def everything_once(metrics: Metrics) -> None:
     metrics.claimed(Queue.BATCH, 0.2)
     with metrics.calling(stream=True):
         metrics.first_chunk("auto", 0.3).next(0.04, 1)
-    metrics.called(call(usage=usage))
+    metrics.called(call(usage=usage, model="priced"))
     metrics.decided("auto", Retry(failure, 1000))
     metrics.decided("auto", GiveUp(failure, Reason.DEADLINE))
     metrics.ended(TaskEnd("chat", "auto", "m", State.COMPLETED, 4.0))
@@ -204,7 +212,7 @@ def test_calls_in_flight_are_those_that_run_even_when_one_breaks() -> None:
 
 def test_what_all_workers_know_is_told_by_the_one_that_was_elected() -> None:
     told: list[Fleet | None] = [None]
-    metrics = Metrics(slots=1, models=(), fleet=lambda: told[0], readings=dict)
+    metrics = Metrics(slots=1, models=(), prices={}, fleet=lambda: told[0], readings=dict)
     names = {
         "router_worker_queue_depth": {of(queue="router.batch"): 7},
         "router_worker_oldest_waiting_seconds": {of(queue="router.batch"): 2.5},
@@ -214,6 +222,19 @@ def test_what_all_workers_know_is_told_by_the_one_that_was_elected() -> None:
     assert [scraped(metrics, name) for name in names] == [{}] * len(names)
     told[0] = FLEET
     assert {name: scraped(metrics, name) for name in names} == names
+
+
+def test_what_calls_cost_is_added_up_where_the_model_has_a_price() -> None:
+    metrics = made()
+    usage = Usage(provenance="reported", input_tokens=1000, cached_tokens=400, output_tokens=100)
+    for model in ("priced", "priced", "free", None):
+        metrics.called(call(usage=usage, model=model))
+    metrics.called(call(usage=UNKNOWN, model="priced"))
+    cost = scraped(metrics, "router_worker_cost_usd_total")
+    assert cost == {
+        of(vendor="auto", model="priced", provenance="reported"): pytest.approx(0.0052),
+        of(vendor="auto", model="priced", provenance="unavailable"): 0,
+    }
 
 
 def test_the_number_of_slots_is_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -304,6 +305,21 @@ def test_a_retry_setting_has_the_bounds_of_the_contract(field: str, bound: str) 
     ours = bounds(Settings.model_fields[f"retry_{field}"].metadata)
     assert len(ours) == 1
     assert ours == bounds(RetryPolicy.model_fields[field].metadata)
+
+
+def test_prices_are_read_from_the_file_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = tmp_path / "prices.json"
+    monkeypatch.setenv("ROUTER_WORKER_PRICES", table.name)
+    (missing,) = mistakes()
+    assert missing.endswith("'prices.json', but cannot be read: No such file or directory")
+    table.write_text('{"gpt-4o": {"input": 2.5}}')
+    (incomplete,) = mistakes()
+    assert incomplete.endswith("gpt-4o.output: Field required")
+    table.write_text('{"gpt-4o": {"input": 2.5, "output": 10}}')
+    assert load().prices["gpt-4o"].output == 10
 
 
 def test_settings_cannot_be_changed_later() -> None:

@@ -43,7 +43,10 @@ def test_a_default_may_be_copied_from_the_table_into_the_environment(
         monkeypatch.setenv(name, default)
     assert load() == unset
     missing = {variable(field) for field in Settings.model_fields} - set(copied)
-    assert missing == {"YOUROUTER_API_KEY", "ROUTER_WORKER_BROKER_URL", "ROUTER_WORKER_MODELS"}
+    assert missing == {
+        *("YOUROUTER_API_KEY", "ROUTER_WORKER_BROKER_URL", "ROUTER_WORKER_MODELS"),
+        "ROUTER_WORKER_PRICES",
+    }
 
 
 def test_every_error_is_there_with_whether_it_is_retried() -> None:

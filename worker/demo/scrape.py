@@ -18,6 +18,7 @@ _BY: Final = {
     telemetry.CALLS: "status_class",
     telemetry.CHUNKS: "vendor",
     telemetry.TOKENS: "type",
+    telemetry.COST: "model",
     telemetry.RETRIES: "code",
     telemetry.GIVE_UPS: "reason",
     telemetry.PARKED: "queue",

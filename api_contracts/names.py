@@ -77,6 +77,11 @@ class Keys:
         return f"{self.prefix}:dead"
 
     @property
+    def tally(self) -> str:
+        """Hash: how many tasks have ended, and how. In the slot of :attr:`due`."""
+        return f"{self.prefix}:{{{self.due}}}:tally"
+
+    @property
     def exporter(self) -> str:
         """String: the worker that exports the fleet's metrics now."""
         return f"{self.prefix}:exporter"

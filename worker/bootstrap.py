@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from typing import Any, Final
 
 from api_contracts.names import Keys
@@ -27,10 +28,12 @@ from worker.settings import Settings
 from worker.store import Store
 from worker.telemetry import BUFFERED, CONNECTIONS, FENCED, ROUND_TRIPS, Fleet
 
-#: How often what waits is counted for the metrics, in seconds: as often as scrapes come.
-FLEET_S: Final = 5.0
-#: For how long the worker that does stays the one, in ms: two rounds, and a bit.
+#: How often the worker that tells of the fleet says that it still does, in seconds.
+ELECTION_S: Final = 5.0
+#: For how long it stays the one without that, in ms: two rounds, and a bit.
 TERM_MS: Final = 12_000
+#: Longest wait for Redis to take that it does not any more, in seconds.
+RESIGN_S: Final = 1.0
 #: Longest wait for Redis's answer to a readiness probe, in seconds: below the probe's own.
 READY_S: Final = 0.8
 #: Pause before the channel of cancellations is listened to again, in seconds; the heartbeat finds
@@ -57,12 +60,13 @@ class WorkerProcess:
         """Build the parts; nothing runs yet."""
         self._settings = settings
         self._engine = Engine()
-        self._fleet: Fleet | None = None
+        #: Whether this worker tells for all what they would tell alike.
+        self._elected = False
         self._metrics = Metrics(
             slots=settings.concurrency,
             models=settings.models,
             prices=settings.prices,
-            fleet=lambda: self._fleet,
+            fleet=self._fleet,
             readings=self._readings,
         )
 
@@ -102,27 +106,46 @@ class WorkerProcess:
             _part("heartbeat", leases.run()),
             _part("reaper", Reaper(self._store, self._metrics).run()),
             _part("cancellations", self._hear_cancellations(leases)),
-            _part("fleet", self._tell_of_fleet()),
+            _part("election", self._stand_for_election()),
         ]
 
     async def _close(self) -> None:
+        await self._resign()
         self._store.pump.close()
         await _cancelled(self._running)
         await asyncio.wait({self._pump})
         await self._router.close()
         await self._store.link.close()
 
-    async def _tell_of_fleet(self) -> None:
-        """Tell for all workers what they would tell alike, while nobody else does."""
-        duties = self._store.duties
+    async def _stand_for_election(self) -> None:
+        """Be the worker that tells of the fleet while nobody else is."""
         while True:
             try:
-                elected = await duties.elected(worker_name(), TERM_MS)
-                self._fleet = await duties.fleet() if elected else None
+                self._elected = await self._store.duties.elected(worker_name(), TERM_MS)
             except self._store.errors:
-                # An old depth would look like a queue that stands still: better none.
-                self._fleet = None
-            await asyncio.sleep(FLEET_S)
+                self._elected = False
+            await asyncio.sleep(ELECTION_S)
+
+    async def _resign(self) -> None:
+        """Let another worker tell of the fleet at once."""
+        if not self._elected:
+            return
+        self._elected = False
+        with suppress(TimeoutError, *self._store.errors):
+            async with asyncio.timeout(RESIGN_S):
+                await self._store.duties.elected(worker_name(), 0)
+
+    def _fleet(self) -> Fleet | None:
+        """Look at what waits and was counted, if it is ours to tell; in a scrape's thread.
+
+        None while Redis is away: an old depth would look like a queue that stands still.
+        """
+        if not self._elected or self._store.pump.trouble:
+            return None
+        try:
+            return self._engine.call(self._store.duties.fleet, READY_S)
+        except (FutureTimeoutError, *self._store.errors):
+            return None
 
     async def _hear_cancellations(self, leases: Leases) -> None:
         """Stop the calls of tasks that are cancelled."""

@@ -142,15 +142,19 @@ class Executor:
             if self._draining:
                 await self._store.duties.ring_back(task_id, kind)
                 return None
-            claim = await self._store.claim(task_id)
+            claim = await self._store.claim(task_id, self._uncounted(kind, State.EXPIRED))
         if isinstance(claim, Claim):
             return claim
         if (state := _ENDED_BY_CLAIM.get(claim)) is not None:
             logs.change(state, task_id=task_id, kind=kind)
-            self._metrics.ended(TaskEnd(kind, "", None, state, None))
+            await self._store.duties.over(task_id, self._uncounted(kind, state))
         logger.debug("doorbell of task %s dropped: %s", task_id, claim)
         self._metrics.dropped(claim)
         return None
+
+    def _uncounted(self, kind: str, state: State) -> str:
+        """Name what is to be counted for a task that ends by its claim."""
+        return self._metrics.tally.ended(TaskEnd(kind, "", None, state, None))
 
     async def _run(self, claim: Claim) -> None:
         self._metrics.claimed(claim.queue, (claim.now - claim.due_at) / 1000)

@@ -13,8 +13,7 @@ from api_contracts.requests import CELERY_TASKS
 class Word(StrEnum):
     """What is to be done for a task; the words of ``look.lua``."""
 
-    GONE = "gone"
-    CANCELLED = "cancelled"
+    OVER = "over"
     WAIT = "wait"
     RING = "ring"
 
@@ -30,17 +29,20 @@ class Look:
     queue: Queue = Queue.INTERACTIVE
     #: State of a task that is rung for: what was lost tells itself from it.
     state: State = State.QUEUED
+    #: Whether a task that is over was cancelled, and what is to be counted for it.
+    cancelled: bool = False
+    uncounted: str = ""
 
 
 def read_look(task_id: str, reply: Sequence[bytes]) -> Look:
     """Read the reply of ``look.lua``."""
     word, *rest = reply
-    if word == b"gone":
-        return Look(task_id, Word.GONE)
+    if word == b"over":
+        ended, kind, uncounted = (part.decode(errors="replace") for part in rest)
+        cancelled = ended == State.CANCELLED
+        return Look(task_id, Word.OVER, kind=kind, cancelled=cancelled, uncounted=uncounted)
     if word == b"wait":
         return Look(task_id, Word.WAIT, int(rest[0]))
-    if word == b"cancelled":
-        return Look(task_id, Word.CANCELLED, kind=rest[0].decode(errors="replace"))
     kind, queue, state = (part.decode(errors="replace") for part in rest[1:])
     known = Queue.BATCH if queue == Queue.BATCH else Queue.INTERACTIVE
     # A kind that nobody knows is rung for all the same: the claim ends it with its reason.

@@ -35,10 +35,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from api_contracts.errors import ErrorCode
 from api_contracts.names import Queue
 from worker.prices import Price
 from worker.retry import GiveUp, Retry
+from worker.tally import Tally
 from worker.telemetry import (
     ATTEMPT_SECONDS,
     BUILD,
@@ -46,18 +46,15 @@ from worker.telemetry import (
     CHUNK_GAP,
     CHUNKS,
     COST,
-    DEAD_LETTERS,
     DEAD_WAITING,
     DROPPED,
     FIRST_CHUNK,
     GIVE_UPS,
     HANDED_BACK,
     IN_FLIGHT,
-    KINDS,
     LEASES_LOST,
     OLDEST,
     OPEN_TASKS,
-    OTHER,
     PARKED,
     QUEUE_DEPTH,
     QUEUE_WAIT,
@@ -66,13 +63,14 @@ from worker.telemetry import (
     RETRY_DELAY,
     SLOTS,
     TASK_SECONDS,
-    TASKS,
     TOKENS,
-    VENDORS,
     CallEnd,
     Fleet,
     Row,
     TaskEnd,
+    kind_label,
+    model_label,
+    vendor_label,
 )
 
 #: Values of counters and gauges, by label where a metric has one.
@@ -117,9 +115,11 @@ class _Counted(Collector):
         meters: Mapping[str, ChunkMeter],
         fleet: Callable[[], Fleet | None],
         readings: Callable[[], Readings],
+        tally: Tally,
     ) -> None:
         self._meters = meters
         self._fleet = fleet
+        self._tally = tally
         self._readings = readings
 
     def collect(self) -> Iterator[Metric]:
@@ -131,30 +131,41 @@ class _Counted(Collector):
             totals = accumulate(meter.gaps)
             gaps.add_metric([vendor], list(zip(bounds, totals, strict=True)), meter.seconds)
         yield from (chunks, gaps)
-        for row, reading in (*self._readings().items(), *_told(self._fleet()).items()):
-            yield _family(row, reading)
+        for row, reading in self._readings().items():
+            yield _family(row, _by_labels(reading))
+        fleet = self._fleet()
+        if fleet is not None:
+            yield from _told(fleet, self._tally)
 
 
-def _told(fleet: Fleet | None) -> Readings:
-    """Write what this process tells of the fleet, if it is the one that does."""
-    if fleet is None:
-        return {}
-    return {
+def _told(fleet: Fleet, tally: Tally) -> Iterator[Metric]:
+    """Write what this process tells of the fleet."""
+    known: Readings = {
         QUEUE_DEPTH: fleet.depths,
         OLDEST: fleet.ages,
         DEAD_WAITING: fleet.dead_letters,
         OPEN_TASKS: fleet.open_tasks,
     }
+    for row, reading in known.items():
+        yield _family(row, _by_labels(reading))
+    for row, counts in tally.read(fleet.tally).items():
+        yield _family(row, counts)
 
 
-def _family(row: Row, reading: float | Mapping[str, float]) -> Metric:
+def _by_labels(reading: float | Mapping[str, float]) -> Mapping[tuple[str, ...], float]:
+    """Give a reading the form of a metric with any number of labels."""
+    if isinstance(reading, Mapping):
+        return {(label,): value for label, value in reading.items()}
+    return {(): reading}
+
+
+def _family(row: Row, values: Mapping[tuple[str, ...], float]) -> Metric:
     """Write a counter or a gauge whose values are kept elsewhere."""
     family = (CounterMetricFamily if row.type == "counter" else GaugeMetricFamily)(
         row.name, row.meaning, labels=row.labels
     )
-    values = reading if isinstance(reading, Mapping) else {"": reading}
-    for label, value in values.items():
-        family.add_metric([label] if row.labels else [], value)
+    for labels, value in values.items():
+        family.add_metric(labels, value)
     return family
 
 
@@ -180,30 +191,30 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._models = frozenset(models) | prices.keys()
+        #: Counts what is counted in Redis, under the same labels.
+        self.tally = Tally(self._models)
         self._prices = prices
         self._meters: dict[str, ChunkMeter] = {}
-        self._tasks = self._counter(TASKS)
         self._task_seconds = self._histogram(TASK_SECONDS)
         self._queue_wait = self._histogram(QUEUE_WAIT)
         self._calls = self._counter(CALLS)
         self._attempt_seconds = self._histogram(ATTEMPT_SECONDS)
         self._first_chunk = self._histogram(FIRST_CHUNK)
-        self._tokens = self._counter(TOKENS)
-        self._cost = self._counter(COST)
         self._retries = self._counter(RETRIES)
         self._give_ups = self._counter(GIVE_UPS)
+        self._handed_back = self._counter(HANDED_BACK)
+        self._tokens = self._counter(TOKENS)
+        self._cost = self._counter(COST)
         self._parked = self._counter(PARKED)
         in_flight = self._gauge(IN_FLIGHT)
         self._streams, self._whole = in_flight.labels("stream"), in_flight.labels("whole")
         self._gauge(SLOTS).set(slots)
         self._leases_lost = self._counter(LEASES_LOST)
         self._redeliveries = self._counter(REDELIVERIES)
-        self._handed_back = self._counter(HANDED_BACK)
-        self._dead_letters = self._counter(DEAD_LETTERS)
         self._dropped = self._counter(DROPPED)
         self._retry_delay = self._histogram(RETRY_DELAY)
         self._gauge(BUILD).labels(*_build()).set(1)
-        self._registry.register(_Counted(self._meters, fleet, readings))
+        self._registry.register(_Counted(self._meters, fleet, readings, self.tally))
         ProcessCollector(registry=self._registry)
 
     def claimed(self, queue: Queue, waited_s: float) -> None:
@@ -219,7 +230,7 @@ class Metrics:
 
         Call this and the meter from one thread only, the loop's.
         """
-        vendor = _vendor(vendor)
+        vendor = vendor_label(vendor)
         self._first_chunk.labels(vendor).observe(waited_s)
         meter = self._meters.setdefault(vendor, ChunkMeter())
         meter.first()
@@ -227,10 +238,10 @@ class Metrics:
 
     def called(self, call: CallEnd) -> None:
         """Count a call that has ended, and its tokens as far as they are known."""
-        vendor = _vendor(call.vendor)
+        vendor = vendor_label(call.vendor)
         self._calls.labels(vendor, call.protocol, _status_class(call.status)).inc()
         self._attempt_seconds.labels(vendor, call.outcome).observe(call.seconds)
-        usage, model = call.usage, self._model(call.model)
+        usage, model = call.usage, model_label(call.model, self._models)
         for kind, tokens in (
             ("input", usage.input_tokens),
             ("output", usage.output_tokens),
@@ -244,20 +255,18 @@ class Metrics:
 
     def decided(self, vendor: str, decision: Retry | GiveUp) -> None:
         """Count what follows a failed call."""
-        code = decision.failure.code
+        code, vendor = decision.failure.code, vendor_label(vendor)
         if isinstance(decision, Retry):
-            self._retries.labels(_vendor(vendor), code).inc()
-            self._retry_delay.labels(_vendor(vendor)).observe(decision.delay_ms / 1000)
+            self._retries.labels(vendor, code).inc()
+            self._retry_delay.labels(vendor).observe(decision.delay_ms / 1000)
         else:
-            self._give_ups.labels(_vendor(vendor), code, decision.reason).inc()
+            self._give_ups.labels(vendor, code, decision.reason).inc()
 
     def ended(self, task: TaskEnd) -> None:
-        """Count a task that has ended."""
-        kind = task.kind if task.kind in KINDS else OTHER
-        vendor, model = _vendor(task.vendor), self._model(task.model)
-        self._tasks.labels(kind, vendor, model, task.outcome).inc()
+        """Note how long a task took that has ended."""
         if task.seconds is not None:
-            self._task_seconds.labels(kind, task.outcome).observe(max(0.0, task.seconds))
+            seconds = self._task_seconds.labels(kind_label(task.kind), task.outcome)
+            seconds.observe(max(0.0, task.seconds))
 
     def parked(self, queue: str) -> None:
         """Count a message that was none; ``queue`` is one that we consume."""
@@ -279,16 +288,9 @@ class Metrics:
         """Count an attempt that was left to another worker."""
         self._handed_back.inc()
 
-    def buried(self, code: ErrorCode) -> None:
-        """Count a dead letter."""
-        self._dead_letters.labels(code).inc()
-
     def exposition(self) -> bytes:
         """Write all metrics as a scrape wants them, in :data:`CONTENT_TYPE`."""
         return generate_latest(self._registry)
-
-    def _model(self, model: str | None) -> str:
-        return model if model in self._models else OTHER
 
     def _counter(self, row: Row) -> Counter:
         return Counter(row.name, row.meaning, row.labels, registry=self._registry)
@@ -312,10 +314,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "unknown"
-
-
-def _vendor(vendor: str) -> str:
-    return vendor if vendor in VENDORS else OTHER
 
 
 def _status_class(status: int | None) -> str:

@@ -20,10 +20,9 @@ from typing import Final
 
 from api_contracts.names import State
 from worker import logs
-from worker.look import Word
+from worker.look import Look, Word
 from worker.metrics import Metrics
 from worker.store import Store
-from worker.telemetry import TaskEnd
 
 #: Longest pause between two rounds, in seconds; with the lease it makes up the 30 s.
 REAP_S: Final = 3.0
@@ -65,14 +64,16 @@ class Reaper:
         """Look after tasks that are due, :data:`ROUND` at most; return how many."""
         looks = await self._duties.look(await self._duties.take(ROUND))
         by_word = {word: [look for look in looks if look.word is word] for word in Word}
-        over = by_word[Word.GONE] + by_word[Word.CANCELLED]
-        await self._duties.forget(*(look.task_id for look in over))
-        for look in by_word[Word.CANCELLED]:
-            logs.change(State.CANCELLED, task_id=look.task_id, kind=look.kind)
-            self._metrics.ended(TaskEnd(look.kind, "", None, State.CANCELLED, None))
+        await asyncio.gather(*(self._over(look) for look in by_word[Word.OVER]))
         await self._duties.watch({look.task_id: look.at for look in by_word[Word.WAIT]})
         for look in by_word[Word.RING]:
             logger.info("task %s is rung for again", look.task_id)
             self._metrics.redelivered(CAUSES[look.state])
             await self._duties.ring(look.task_id, look.kind, look.queue, look.at)
         return len(looks)
+
+    async def _over(self, look: Look) -> None:
+        """Count how a task ended, where nobody has."""
+        uncounted = self._metrics.tally.known(look.uncounted)
+        if await self._duties.over(look.task_id, uncounted) and look.cancelled:
+            logs.change(State.CANCELLED, task_id=look.task_id, kind=look.kind)

@@ -121,11 +121,12 @@ class Reception:
     async def _answered(self, task_id: str, kind: str, reason: str) -> bool:
         """End a task that was never one, with its reason; False where its id is another's."""
         failure = Failure(ErrorCode.INVALID_REQUEST, reason)
-        refusal = await self._store.refuse(task_id, kind, failure.task_error(0), _now_ms())
+        count = self._metrics.tally.ended(TaskEnd(kind, "", None, State.FAILED, None))
+        error = failure.task_error(0)
+        refusal = await self._store.refuse(task_id, kind, error, _now_ms(), count)
         if refusal is Refusal.NEW:
             self._metrics.decided("", GiveUp(failure, Reason.NOT_RETRYABLE))
             logs.change(State.FAILED, task_id=task_id, kind=kind, code=failure.code)
-            self._metrics.ended(TaskEnd(kind, "", None, State.FAILED, None))
         return refusal is not Refusal.TAKEN
 
 

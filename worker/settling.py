@@ -82,8 +82,12 @@ class Settler:
 
     async def give_up(self, job: Job) -> None:
         """Leave an attempt that is not ours any more: cancelled, or another worker's."""
+        task_id, end = job.claim.task_id, _task_end(job, State.CANCELLED)
         try:
-            cancelled, uncounted = await self._store.cancellation(job.claim.task_id)
+            cancelled, uncounted = await self._store.cancelled_meanwhile(task_id)
+            if uncounted:
+                # With vendor and model, which whoever cancelled it did not know.
+                uncounted = await self._store.duties.over(task_id, self._metrics.tally.ended(end))
         except self._store.errors:
             cancelled = uncounted = False
         if not cancelled:
@@ -92,7 +96,7 @@ class Settler:
             return
         if uncounted:
             logs.change(State.CANCELLED, **job.named)
-            self._metrics.ended(_task_end(job, State.CANCELLED))
+            self._metrics.ended(end)
 
     async def _written(
         self, job: Job, settlement: Settlement, otherwise: Otherwise
@@ -134,21 +138,29 @@ class Settler:
         if settlement.dead:
             stay_s = max(job.result_ttl_s, DEAD_TTL_S)
             await self._store.bury(claim.task_id, job.now_ms)
+        fields, uncounted = settlement.fields, ""
+        if settlement.state.ended:
+            uncounted = self._uncounted(job, settlement)
+            fields = {**fields, "uncounted": uncounted}
         ours = await self._store.settle(
             claim.task_id, job.next_event_id, claim.token, settlement.event, settlement.state,
-            settlement.fields, stay_s,
+            fields, stay_s,
         )  # fmt: skip
-        if ours and settlement.retry_at is None:
-            await duties.forget(claim.task_id)
+        if ours and settlement.state.ended:
+            await duties.over(claim.task_id, uncounted)
         return ours
+
+    def _uncounted(self, job: Job, settlement: Settlement) -> str:
+        """Name what is to be counted for an ending."""
+        decision = settlement.decision
+        code = decision.failure.code if settlement.dead and decision is not None else None
+        return self._metrics.tally.ended(_task_end(job, settlement.state), code)
 
     def _tell(self, job: Job, settlement: Settlement) -> None:
         """Log and count what was written."""
         _log(job, settlement)
         if settlement.decision is not None:
             self._metrics.decided(job.vendor, settlement.decision)
-        if settlement.dead and settlement.decision is not None:
-            self._metrics.buried(settlement.decision.failure.code)
         if settlement.state is State.QUEUED:
             self._metrics.handed_back()
         if settlement.state.ended:

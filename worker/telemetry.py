@@ -7,7 +7,7 @@ table. Labels are closed lists, never what a task brings: a vendor or a model th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -40,7 +40,8 @@ class Row:
 
 TASKS: Final = Row(
     "router_worker_tasks_total", "counter", ("kind", "vendor", "model", "outcome"),
-    "Tasks that ended, by outcome: completed, failed, cancelled or expired.",
+    "Tasks that ended, by outcome: completed, failed, cancelled or expired. Told by one worker for "
+    "all, and exact. Vendor and model of one that was cancelled before it ran are other.",
     "The share of failed ones is what producers feel.",
 )  # fmt: skip
 TASK_SECONDS: Final = Row(
@@ -198,7 +199,7 @@ HANDED_BACK: Final = Row(
 )  # fmt: skip
 DEAD_LETTERS: Final = Row(
     "router_worker_dead_letters_total", "counter", ("code",),
-    "Tasks that failed and were kept for an operator, by error code.",
+    "Tasks that failed and were kept for an operator, by error code. Told by one worker for all.",
     "Mend what failed them, then: router-worker dead replay.",
 )  # fmt: skip
 BUFFERED: Final = Row(
@@ -221,6 +222,21 @@ METRICS: Final = (
 )  # fmt: skip
 
 
+def kind_label(kind: str) -> str:
+    """Return the label of a kind of task."""
+    return kind if kind in KINDS else OTHER
+
+
+def vendor_label(vendor: str) -> str:
+    """Return the label of a vendor."""
+    return vendor if vendor in VENDORS else OTHER
+
+
+def model_label(model: str | None, listed: Collection[str]) -> str:
+    """Return the label of a model, given those that have one."""
+    return model if model is not None and model in listed else OTHER
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """What all workers would tell alike, and one tells."""
@@ -230,6 +246,8 @@ class Fleet:
     ages: Mapping[str, float]
     dead_letters: int
     open_tasks: int
+    #: What the scripts have counted: the fields of the hash, as they are.
+    tally: Sequence[tuple[bytes, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,8 +98,9 @@ def cancel(task_id: str, keys: Keys) -> Flow[bool]:
     if word == b"missing":
         raise record.not_found(task_id)
     if word == b"cancelled":
-        # Somebody is to look at it at once, by whatever clock: to count it, and to forget it.
-        raise_error((yield Batch((("ZADD", keys.due, 0, task_id),))))
+        # Somebody is to look at it at once, by whatever clock: to count it. Where it stands there
+        # no more, somebody has.
+        raise_error((yield Batch((("ZADD", keys.due, "XX", 0, task_id),))))
     return bool(word == b"cancelled")
 
 

@@ -30,6 +30,7 @@ _PAGE: Final = 2_000
 #: Keys that never expire, and why each may stay.
 SHARED: Final = {
     "rw:due": "who must be looked at; empty, and so gone, once every task is over",
+    Keys().tally: "how many tasks have ended: it goes on",
     "_kombu.binding.router.interactive": "kombu: which queues an exchange has",
     "_kombu.binding.router.batch": "kombu: likewise",
     UNACKED: "kombu: messages that a killed worker had not acknowledged; given back after a minute",
@@ -79,6 +80,21 @@ def count_calls(aimock: Aimock) -> Counter[str]:
         calls.update(entry["headers"][TASK_HEADER] for entry in page)
         offset += len(page)
     return calls
+
+
+def count_endings(redis: redis_library.Redis) -> Counter[str]:
+    """Count every task on record by its ending.
+
+    Those that no producer noted are among them: their enqueue was refused, and yet on record.
+    """
+    endings: Counter[str] = Counter()
+    keys = [key.decode() for key in redis.scan_iter(match="rw:{*}", count=1000)]
+    for some in _batches(keys):
+        pipe = redis.pipeline(transaction=False)
+        for key in some:
+            pipe.hget(key, "state")
+        endings.update(state.decode() for state in pipe.execute())
+    return endings
 
 
 def keys_for_ever(redis: redis_library.Redis) -> list[str]:

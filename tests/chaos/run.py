@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,9 @@ SETTLE_S: Final = 120.0
 #: Longest wait for the list of who must be looked at to be empty, in seconds: a task that ended
 #: as its worker was killed is looked at once more when its time has come.
 DUE_S: Final = 60.0
+#: Longest wait for a worker to tell of the fleet, in seconds: the term of one that was killed, and
+#: the time between two elections.
+TERM_S: Final = 30.0
 
 
 @dataclass
@@ -72,6 +76,7 @@ def run(scenario: Scenario, seed: int, folder: Path) -> Row:
                 stage.complaints.append(f"{fault.__name__}: {error}")
         stage.end_load(within=SETTLE_S)
         _settle(stage)
+        _count(stage)
         for slot in stage.slots:
             slot.leave()
         row = _audit(scenario, stage)
@@ -87,6 +92,32 @@ def _settle(stage: Stage) -> None:
     except AssertionError:
         ids: Any = redis.zrange(KEYS.due, 0, -1)
         stage.complaints.append(f"still to be looked after: {[one.decode() for one in ids]}")
+
+
+def _count(stage: Stage) -> None:
+    """Hold what the workers say how many tasks have ended, and how, against every record there is.
+
+    Not one of them may be counted twice or missing, whoever was killed.
+    """
+    ended = books.count_endings(stage.front.redis)
+
+    def told() -> Counter[str]:
+        """Return what the workers say: the one of them that tells."""
+        outcomes: Counter[str] = Counter()
+        for slot in stage.slots:
+            for labels, count in slot.worker.samples("tasks_total").items():
+                outcome = dict(label.split("=") for label in labels.split(","))["outcome"]
+                outcomes[outcome] += int(count)
+        return outcomes
+
+    try:
+        # Whoever told before may have been killed: somebody else does then.
+        until(told, "a worker tells of the fleet", within=TERM_S)
+    except AssertionError as error:
+        stage.complaints.append(str(error))
+        return
+    if told() != ended:
+        stage.complaints.append(f"counted {dict(told())}, on record {dict(ended)}")
 
 
 def _audit(scenario: Scenario, stage: Stage) -> Row:

@@ -27,6 +27,9 @@ KEYS: Final = Keys()
 #: Long enough for every test: whoever wants a lease to end says so.
 LEASE_MS: Final = 600_000
 
+#: What is to be counted where a claim finds that its task has expired.
+EXPIRED: Final = "an expiry"
+
 _ENOUGH: Final = b"nothing before this"
 
 _CLAIM, _APPEND, _SETTLE, _RENEW = (
@@ -103,7 +106,8 @@ class Scripts:
     def claim(
         self, task_id: str, token: str, *, worker: str = "w", lease_ms: int = LEASE_MS
     ) -> Claim | NotClaimed:
-        claim = read_claim(task_id, self._run(_CLAIM, task_id, worker, token, lease_ms))
+        reply = self._run(_CLAIM, task_id, worker, token, lease_ms, EXPIRED)
+        claim = read_claim(task_id, reply)
         if isinstance(claim, Claim):
             self._tokens[task_id, claim.attempt] = claim.token
         return claim

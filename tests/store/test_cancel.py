@@ -14,6 +14,8 @@ from api_contracts.options import RESULT_TTL_MAX
 from api_contracts.requests import Task
 from tests.parts.scripts import KEYS, Scripts, a_task, chunk, decoded, endings, listening, types
 from worker.claim import NotClaimed
+from worker.tally import Tally
+from worker.telemetry import TaskEnd
 
 ENDED = [State.COMPLETED, State.FAILED, State.EXPIRED]
 #: What is no number for a script: no digits, or more than it counts with.
@@ -97,7 +99,9 @@ def test_a_task_that_goes_on_is_cancelled_at_once_and_whole(
     said = parse_event(event)
     assert (said.id, said.task_id, said.type) == (place, task.id, "cancelled")
     record = decoded(scripts.record(task.id))
-    assert (record["state"], record["uncounted"]) == ("cancelled", "1")
+    assert record["state"] == "cancelled"
+    end = TaskEnd("chat", "", None, State.CANCELLED, None)
+    assert record["uncounted"] == Tally(()).ended(end)
     assert record["ended_at"] == str(said.at)
     assert abs(said.at - time.time() * 1000) < 60_000
     assert "request" not in record

@@ -18,7 +18,7 @@ async def begun(store: Store) -> Writer:
     """A task of its own, claimed."""
     task = a_task()
     await store.create(task, 0)
-    claim = await store.claim(task.id)
+    claim = await store.claim(task.id, "")
     assert isinstance(claim, Claim)
     return Writer(store, claim)
 
@@ -64,7 +64,7 @@ async def test_an_attempt_that_is_overtaken_in_its_own_process_is_stopped(
     leases = Leases(store, 20, HEARTBEAT_S)
     old = await begun(store)
     redis.hset(KEYS.record(old.claim.task_id), "lease_until", 1)
-    claim = await store.claim(old.claim.task_id)
+    claim = await store.claim(old.claim.task_id, "")
     assert isinstance(claim, Claim)
     new = Writer(store, claim)
     with leases.hold(old):

@@ -41,14 +41,14 @@ def look(scripts: Scripts, task: Task, oldest: int | str = "unknown") -> Look:
 
 
 def test_a_task_without_a_record_needs_nobody(scripts: Scripts) -> None:
-    assert look(scripts, a_task()).word is Word.GONE
+    assert look(scripts, a_task()).word is Word.OVER
 
 
 @pytest.mark.parametrize("state", ["completed", "failed", "cancelled", "expired", "nonsense"])
 def test_a_task_that_is_over_needs_nobody(scripts: Scripts, state: str) -> None:
     task = created(scripts)
     scripts.set(task.id, state=state)
-    assert look(scripts, task, "empty").word is Word.GONE
+    assert look(scripts, task, "empty").word is Word.OVER
 
 
 def test_a_task_whose_queue_is_empty_is_rung_for(scripts: Scripts) -> None:

@@ -40,7 +40,7 @@ async def begun(store: Store) -> Writer:
     """A task of its own, claimed."""
     task = a_task()
     assert await store.create(task, now_ms())
-    claim = await store.claim(task.id)
+    claim = await store.claim(task.id, "")
     assert isinstance(claim, Claim)
     return Writer(store, claim)
 
@@ -142,7 +142,7 @@ async def test_a_lost_reply_neither_loses_nor_doubles_anything(
     assert await end(store, writer)
     assert cable.lost_all
     assert_whole(Scripts(redis), writer, 7)
-    assert await store.claim(writer.claim.task_id) is NotClaimed.ENDED
+    assert await store.claim(writer.claim.task_id, "") is NotClaimed.ENDED
 
 
 async def test_a_claim_whose_reply_is_lost_costs_no_attempt(
@@ -152,7 +152,7 @@ async def test_a_claim_whose_reply_is_lost_costs_no_attempt(
     task = a_task()
     await store.create(task, now_ms())
     cable.lose_replies(2)
-    claim = await store.claim(task.id)
+    claim = await store.claim(task.id, "")
     assert cable.lost_all
     assert isinstance(claim, Claim)
     assert claim.attempt == 1
@@ -168,7 +168,7 @@ async def test_a_claim_is_looked_after_from_its_first_moment(
     await store.create(task, now_ms())
     hours: Any = {task.id: now_ms() + 10 * 3_600_000}
     redis.zadd(KEYS.due, hours)
-    assert isinstance(await store.claim(task.id), Claim)
+    assert isinstance(await store.claim(task.id, ""), Claim)
     due: Any = redis.zscore(KEYS.due, task.id)
     assert due <= now_ms() + LEASE_MS
 
@@ -180,7 +180,7 @@ async def test_a_claim_lets_nobody_look_later_than_was_planned(
     task = a_task()
     await store.create(task, now_ms())
     before = redis.zscore(KEYS.due, task.id)
-    assert isinstance(await store.claim(task.id), Claim)
+    assert isinstance(await store.claim(task.id, ""), Claim)
     assert redis.zscore(KEYS.due, task.id) == before
 
 
@@ -313,7 +313,7 @@ async def test_a_writer_learns_that_its_attempt_is_another_s(
     store = await start_store(redis_url)
     writer = await begun(store)
     Scripts(redis).set(writer.claim.task_id, lease_until=1)
-    assert isinstance(await store.claim(writer.claim.task_id), Claim)
+    assert isinstance(await store.claim(writer.claim.task_id, ""), Claim)
     say(writer, 3)
     assert await writer.stopped == Stopped(Stop.GONE)
     assert not await end(store, writer)
@@ -382,14 +382,16 @@ async def test_a_refusal_ends_the_task_where_its_producer_looks(
     """However many replies are lost on the way."""
     store, task = await start_store(cable.url), a_task()
     cable.lose_replies(lost)
-    assert await store.refuse(task.id, "chat", ERROR, now_ms()) is Refusal.NEW
-    assert await store.refuse(task.id, "chat", ERROR, now_ms()) is Refusal.KNOWN
+    assert await store.refuse(task.id, "chat", ERROR, now_ms(), "a refusal") is Refusal.NEW
+    assert await store.refuse(task.id, "chat", ERROR, now_ms(), "a refusal") is Refusal.KNOWN
     scripts = Scripts(redis)
     assert types(scripts.log(task.id)) == ["queued", "failed"]
     assert scripts.record(task.id)[b"state"] == b"failed"
     assert json.loads(scripts.record(task.id)[b"error"])["message"] == "what is this?"
     assert [redis.ttl(key) for key in (KEYS.record(task.id), KEYS.events(task.id))] == [86400] * 2
     assert redis.zscore(KEYS.due, task.id) is None
+    counts: Any = redis.hgetall(KEYS.tally)
+    assert counts == {b"a refusal": b"1"}
 
 
 async def test_a_refusal_touches_no_task_of_that_id(
@@ -399,7 +401,7 @@ async def test_a_refusal_touches_no_task_of_that_id(
     writer = await begun(store)
     scripts, task_id = Scripts(redis), writer.claim.task_id
     before = scripts.record(task_id), scripts.log(task_id), redis.zscore(KEYS.due, task_id)
-    assert await store.refuse(task_id, "chat", ERROR, now_ms()) is Refusal.TAKEN
+    assert await store.refuse(task_id, "chat", ERROR, now_ms(), "a refusal") is Refusal.TAKEN
     after = scripts.record(task_id), scripts.log(task_id), redis.zscore(KEYS.due, task_id)
     assert after == before
 
@@ -492,7 +494,7 @@ async def test_one_spoilt_record_costs_no_other_lease(
     held = []
     for task in tasks:
         await store.create(task, now_ms())
-        claim = await store.claim(task.id)
+        claim = await store.claim(task.id, "")
         assert isinstance(claim, Claim)
         held.append((task.id, claim.token))
     redis.set(KEYS.record(tasks[1].id), "no hash")
@@ -551,8 +553,9 @@ async def test_what_is_no_tasks_id_leaves_the_list_of_what_is_due(
     record: Any = {"state": "queued", "kind": "chat", "created_at": 1}
     redis.hset(KEYS.record("no id"), mapping=record)
     looks = await store.duties.look(await store.duties.take(10))
-    assert [look.word for look in looks] == [Word.GONE] * 3
-    await store.duties.forget(*(look.task_id for look in looks))
+    assert [look.word for look in looks] == [Word.OVER] * 3
+    for look in looks:
+        await store.duties.over(look.task_id, "")
     assert redis.zcard(KEYS.due) == 0
 
 

@@ -1,7 +1,8 @@
 -- Decide who runs a task, and give the attempt its number.
 --
 -- KEYS  record, event log
--- ARGV  task id, live channel, worker, token of this claim, lease in ms
+-- ARGV  task id, live channel, worker, token of this claim, lease in ms, what is to be counted
+--       where the task has expired
 --
 -- Returns {'claimed', now, field, value, …} (the record as it now is), or {why not}:
 -- 'missing', 'ended', 'held' (a live worker has it), 'early' (its retry is not due),
@@ -69,7 +70,8 @@ if attempt == 0 and expires_at and expires_at <= now then
   local event = string.format(
     '{"id":"0-%d","task_id":"%s","type":"expired","at":%s}', seq + 1, id, stamp)
   redis.call('XADD', events, '0-' .. (seq + 1), 'event', event)
-  redis.call('HSET', record, 'state', 'expired', 'ended_at', stamp, 'token', token)
+  redis.call('HSET', record, 'state', 'expired', 'ended_at', stamp, 'token', token,
+    'uncounted', ARGV[6])
   redis.call('HDEL', record, 'request')
   redis.call('PUBLISH', channel, event)
   redis.call('EXPIRE', record, ttl)

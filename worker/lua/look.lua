@@ -4,8 +4,8 @@
 -- ARGV  when the oldest doorbell that waits was rung, in the interactive and in the batch queue:
 --       unix ms, 'empty' or 'unknown'; ms until the next look; ms to leave a timer to ring first
 --
--- Returns {'gone'} where nobody needs to look again; {'cancelled', kind} once for a task that was
--- cancelled and not counted yet; {'wait', when}; {'ring', when, kind, queue, state}.
+-- Returns {'over', state, kind, what is to be counted} where nobody needs to look again;
+-- {'wait', when}; {'ring', when, kind, queue, state}.
 --
 -- Queues are first in, first out. So a doorbell is lost where its queue is empty, or where the
 -- oldest that waits was rung later; in a queue that is merely long it is not, and nobody rings.
@@ -18,15 +18,12 @@ end
 
 local record = KEYS[1]
 local f = redis.call('HMGET', record,
-  'state', 'created_at', 'due_at', 'lease_until', 'rung_at', 'kind', 'queue')
+  'state', 'created_at', 'due_at', 'lease_until', 'rung_at', 'kind', 'queue', 'uncounted')
 local state = f[1]
-if state == 'cancelled' and redis.call('HDEL', record, 'uncounted') == 1 then
-  return {'cancelled', f[6] or ''}
-end
 -- A queued task that was handed back or replayed is due since then.
 local since = ({queued = f[3] or f[2], retrying = f[3], running = f[4]})[state or '']
 if not since then
-  return {'gone'}
+  return {'over', state or '', f[6] or '', f[8] or ''}
 end
 since = number(since)
 

@@ -52,11 +52,21 @@ class Duties:
         """
         return self._ask("ZADD", self._due, "LT", at, task_id)
 
-    async def forget(self, *task_ids: str) -> None:
-        """Note that nobody needs to look after these tasks any more."""
-        if task_ids:
-            ids = (task_id.encode(errors="surrogateescape") for task_id in task_ids)
-            await self._ask("ZREM", self._due, *ids)
+    async def over(self, task_id: str, uncounted: str) -> bool:
+        """Note that nobody needs to look after a task any more, and count how it ended.
+
+        ``uncounted`` names what is counted, a line each. Tell whether this call counted it; see
+        ``over.lua``.
+        """
+        keys, place = self._link.keys, task_id.encode(errors="surrogateescape")
+        struck = self._ask("EVALSHA", SHAS["over"], 2, self._due, keys.tally, place, uncounted)
+        if not uncounted:
+            await struck
+            return False
+        cleared = self._ask("HDEL", keys.record(task_id), "uncounted")
+        # What another program has put in the record's place cannot be cleared, and is struck off.
+        await asyncio.gather(struck, cleared, return_exceptions=True)
+        return bool(struck.result())
 
     async def take(self, limit: int) -> list[str]:
         """Take what is due, that many at most: nobody else gets it for now.
@@ -71,7 +81,7 @@ class Duties:
 
         What is no task's id can be rung for by nobody, so nobody needs to look after it.
         """
-        gone = [Look(one, Word.GONE) for one in taken if not is_task_id(one)]
+        gone = [Look(one, Word.OVER) for one in taken if not is_task_id(one)]
         task_ids = [one for one in taken if is_task_id(one)]
         if not task_ids:
             return gone
@@ -126,7 +136,10 @@ class Duties:
         await self._link.tell_broker("HDEL", UNACKED, tag)
 
     async def elected(self, worker: str, term_ms: int) -> bool:
-        """Tell whether this worker is the one that tells of the fleet, for so long."""
+        """Tell whether this worker is the one that tells of the fleet, for so long.
+
+        With a term of 0 it is not any more.
+        """
         office = self._link.keys.exporter
         return bool(await self._ask("EVALSHA", SHAS["elect"], 1, office, worker, term_ms))
 
@@ -141,16 +154,19 @@ class Duties:
                 ages[queue] = (now_ms - oldest) / 1000
             elif oldest == "empty":
                 ages[queue] = 0.0
-        dead, open_tasks = await asyncio.gather(
-            self._ask("ZCARD", self._link.keys.dead), self._ask("ZCARD", self._due)
+        keys = self._link.keys
+        dead, open_tasks, tally = await asyncio.gather(
+            self._ask("ZCARD", keys.dead),
+            self._ask("ZCARD", self._due),
+            self._ask("HGETALL", keys.tally),
         )
-        return Fleet(lengths, ages, dead, open_tasks)
+        return Fleet(lengths, ages, dead, open_tasks, tuple(tally.items()))
 
 
 def _looked(task_id: str, reply: Any) -> Look:
     """Read a look; what is no record, whatever somebody has put there, needs none."""
     if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
-        return Look(task_id, Word.GONE)
+        return Look(task_id, Word.OVER)
     if isinstance(reply, BaseException):
         raise reply
     return read_look(task_id, reply)

@@ -41,7 +41,7 @@ _PASSING_CODES: Final = ("MISCONF", "BUSY", "NOREPLICAS")
 
 SOURCES: Final = {
     name: files("worker").joinpath(f"lua/{name}.lua").read_text()
-    for name in ("claim", "append", "settle", "renew", "take", "look", "elect")
+    for name in ("claim", "append", "settle", "renew", "take", "look", "over", "elect")
 } | {"create": CREATE}
 SHAS: Final = {
     name: sha1(source.encode(), usedforsecurity=False).hexdigest()

@@ -68,14 +68,16 @@ class Store:
         #: Events and endings that Redis refused, since the attempt was another's by then.
         self.fenced = 0
 
-    async def claim(self, task_id: str) -> Claim | NotClaimed:
-        """Ask for a task; see ``claim.lua``.
+    async def claim(self, task_id: str, if_expired: str) -> Claim | NotClaimed:
+        """Ask for a task; see ``claim.lua``. ``if_expired`` names what is to be counted then.
 
         When its lease ends is noted before: a task that has waited for an hour is not due to be
         looked at for another, and we may die before the first heartbeat.
         """
         token = next(self._tokens)
-        command = self.link.script("claim", task_id, self._worker, token, self._lease_ms)
+        command = self.link.script(
+            "claim", task_id, self._worker, token, self._lease_ms, if_expired
+        )
         watched = self.duties.watch_by(task_id, int(time.time() * 1000) + self._lease_ms)
         try:
             _, reply = await asyncio.gather(watched, self.pump.ask(*command))
@@ -95,7 +97,6 @@ class Store:
             ("HSET", key, *written),
             ("EXPIRE", key, REFUSAL_TTL_S),
             ("EXPIRE", self._keys.events(task_id), REFUSAL_TTL_S),
-            ("ZREM", self._keys.due, task_id),
         )
         asked = (self.pump.ask(*command) for command in commands)
         await asyncio.gather(*asked, return_exceptions=True)
@@ -121,28 +122,40 @@ class Store:
         _, word = await asyncio.gather(due, made)
         return owner, word != b"other"
 
-    async def refuse(self, task_id: str, kind: str, error: TaskError, now_ms: int) -> Refusal:
-        """Write a record that only says why a task was refused, unless the id is taken."""
+    async def refuse(
+        self, task_id: str, kind: str, error: TaskError, now_ms: int, count: str
+    ) -> Refusal:
+        """Write a record that only says why a task was refused, unless the id is taken.
+
+        ``count`` names what is to be counted then.
+        """
         fields = ("kind", kind, "queue", Queue.INTERACTIVE, "result_ttl", REFUSAL_TTL_S)
         create = self.link.script("create", task_id, "", "", *fields)
         due = self.pump.ask("ZADD", self._keys.due, "NX", now_ms + RING_AGAIN_MS, task_id)
         _, word = await asyncio.gather(due, self.pump.ask(*create))
         if word == b"other":
             return Refusal.TAKEN
-        known = word == b"same" and await self._ended(task_id)
-        if not known:
-            text = error.model_dump_json(exclude_none=True)
-            ending = Failed(id="0-2", task_id=task_id, at=now_ms, error=error)
-            event = ending.model_dump_json(exclude_none=True).encode()
-            written: dict[str, str | int | bytes] = {"error": text, "ended_at": now_ms}
-            await self.settle(task_id, "0-2", "", event, State.FAILED, written, REFUSAL_TTL_S)
-        await self.duties.forget(task_id)
-        return Refusal.KNOWN if known else Refusal.NEW
+        if word == b"same" and await self._known(task_id):
+            return Refusal.KNOWN
+        text = error.model_dump_json(exclude_none=True)
+        ending = Failed(id="0-2", task_id=task_id, at=now_ms, error=error)
+        event = ending.model_dump_json(exclude_none=True).encode()
+        written: dict[str, str | int | bytes] = {
+            "error": text, "ended_at": now_ms, "uncounted": count,
+        }  # fmt: skip
+        await self.settle(task_id, "0-2", "", event, State.FAILED, written, REFUSAL_TTL_S)
+        await self.duties.over(task_id, count)
+        return Refusal.NEW
 
-    async def _ended(self, task_id: str) -> bool:
-        """Tell whether a task is over."""
-        state = await self.pump.ask("HGET", self._keys.record(task_id), "state")
-        return state is not None and State(state.decode()).ended
+    async def _known(self, task_id: str) -> bool:
+        """Tell whether a refusal is on record already; it is over then."""
+        key = self._keys.record(task_id)
+        state, uncounted = await self.pump.ask("HMGET", key, "state", "uncounted")
+        over = state is not None and State(state.decode()).ended
+        if over and uncounted is None:
+            await self.duties.over(task_id, "")
+        # Else whoever refused it has died before he counted it: the reaper does.
+        return over
 
     async def park(self, queue: str, message: bytes, error: TaskError, now_ms: int) -> None:
         """Keep what was no message as a dead letter: its beginning, and why."""
@@ -189,13 +202,11 @@ class Store:
         )
         await asyncio.gather(*(self.pump.ask(*command) for command in commands))
 
-    async def cancellation(self, task_id: str) -> tuple[bool, bool]:
-        """Tell whether a task was cancelled, and whether it is ours to count it."""
+    async def cancelled_meanwhile(self, task_id: str) -> tuple[bool, bool]:
+        """Tell whether a task was cancelled, and whether that is still to be counted."""
         key = self._keys.record(task_id)
-        state = self.pump.ask("HGET", key, "state")
-        uncounted = self.pump.ask("HDEL", key, "uncounted")
-        word, ours = await asyncio.gather(state, uncounted)
-        return word == State.CANCELLED.encode(), bool(ours)
+        state, uncounted = await self.pump.ask("HMGET", key, "state", "uncounted")
+        return state == State.CANCELLED.encode(), uncounted is not None
 
     async def cancelled(self) -> AsyncIterator[str]:
         """Yield the ids of tasks that are cancelled while they run, as it happens.

@@ -7,7 +7,7 @@
 -- otherwise, or is in none of ours; 'missing'.
 --
 -- Nobody needs to hold the task: from here on its worker's scripts refuse whatever it writes. A
--- worker's reaper counts what is `uncounted` for the metrics, once.
+-- worker counts what is `uncounted` for the metrics, and logs it, once.
 --
 -- Anybody may have written the record. A time to live that is none, or longer than the longest
 -- that is allowed (30 days), counts as not said.
@@ -19,7 +19,7 @@ local function number(text)
   return text and #text <= 16 and string.match(text, '^%d+$') and tonumber(text)
 end
 
-local f = redis.call('HMGET', record, 'state', 'attempt', 'result_ttl')
+local f = redis.call('HMGET', record, 'state', 'attempt', 'result_ttl', 'kind')
 local state, attempt, ttl = f[1], number(f[2]) or 0, number(f[3]) or 0
 if not state then
   return 'missing'
@@ -40,7 +40,9 @@ local place = (epoch or string.format('%d', attempt)) .. '-'
 local event = '{"id":"' .. place .. '","task_id":"' .. id .. '","type":"cancelled","at":' .. now .. '}'
 -- First what may be refused, by full memory or a log of another's making: all or nothing.
 redis.call('XADD', events, place, 'event', event)
-redis.call('HSET', record, 'state', 'cancelled', 'ended_at', now, 'uncounted', 1)
+local kind = ({chat = 'chat', vision = 'vision', native = 'native'})[f[4] or ''] or 'other'
+redis.call('HSET', record, 'state', 'cancelled', 'ended_at', now, 'uncounted',
+  '["router_worker_tasks_total","' .. kind .. '","other","other","cancelled"]')
 redis.call('HDEL', record, 'request')
 redis.call('EXPIRE', record, ttl)
 redis.call('EXPIRE', events, ttl)

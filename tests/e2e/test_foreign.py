@@ -35,27 +35,30 @@ AGAIN_S = 40.0
 
 
 class Apart:
-    """A Redis of records and another of queues, with a cable to that one."""
+    """A Redis of records and another of queues, with a cable to each."""
 
     def __init__(self, start_valkey: StartValkey) -> None:
         self.records = start_valkey(persistence=False)
         self.queues = start_valkey(persistence=False)
         self.cable = Cable(self.queues.port)
+        self.records_cable = Cable(self.records.port)
         self.redis = redis_library.Redis.from_url(self.records.url)
         self.broker = redis_library.Redis.from_url(self.queues.url)
 
     @property
     def settings(self) -> Any:
-        return {"REDIS_URL": self.records.url, "ROUTER_WORKER_BROKER_URL": self.cable.url}
+        return {"REDIS_URL": self.records_cable.url, "ROUTER_WORKER_BROKER_URL": self.cable.url}
 
     def close(self) -> None:
         os.kill(self.records.pid, signal.SIGCONT)
         self.redis.close()
         self.broker.close()
         self.cable.close()
+        self.records_cable.close()
 
     @contextmanager
     def records_silent(self) -> Iterator[None]:
+        """Let what is said to the records wait inside the block, and be heard behind it."""
         os.kill(self.records.pid, signal.SIGSTOP)
         try:
             yield
@@ -93,7 +96,8 @@ def test_a_worker_that_is_killed_before_the_record_is_written_loses_nothing(
 ) -> None:
     gate.answer(GOOD, GOOD)
     worker = worker_process(gate.url, **apart.settings)
-    with apart.records_silent():
+    # What it says before it is killed is not to be heard later.
+    with apart.records_cable.silent():
         task = foreign.send(apart.broker)
         apart.wait_until_taken()
         worker.kill()

@@ -51,6 +51,9 @@ def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
 UnixMs = Annotated[int, Field(ge=EARLIEST_MS, le=LATEST_MS, strict=True), BeforeValidator(_unix_ms)]
 #: Words that become part of a Redis key.
 KeyWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+#: Name of a file that holds a key. Without a dot it leads nowhere else, and is none of those that
+#: Kubernetes keeps beside the files of a secret.
+CREDENTIAL_NAME: Final = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 
 
 class Closed(BaseModel):
@@ -114,6 +117,11 @@ class Options(Closed):
     )
     on_interrupt: Literal["restart", "fail"] = Field(
         default="restart", description="What becomes of a call that its worker could not finish."
+    )
+    credential: Annotated[str, Field(pattern=CREDENTIAL_NAME)] | None = Field(
+        default=None,
+        description="Name of one of the workers' keys, which the router is called with; unset: "
+        "their own. Never a key itself.",
     )
     result_ttl: Annotated[int, Field(ge=1, le=RESULT_TTL_MAX)] = Field(
         default=86_400, description="How long record and log stay after the ending, in seconds."

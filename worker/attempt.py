@@ -215,7 +215,7 @@ class Attempt:
                 status=failure.status or self._response.status,
                 request_id=failure.request_id or request_id_of(self._response.headers),
             )
-        return Unanswered(self._router.without_key(failure), self._fold.partial_usage())
+        return Unanswered(self._router.without_keys(failure), self._fold.partial_usage())
 
 
 def _too_large(response: Response) -> Failure:

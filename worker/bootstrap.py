@@ -16,6 +16,7 @@ from api_contracts.names import Keys
 from worker import logs
 from worker.attempt import Limits
 from worker.consumer import Consumer
+from worker.credentials import Credentials
 from worker.engine import Engine
 from worker.executor import Executor, Policy
 from worker.health import HealthServer, loop_answers
@@ -94,9 +95,8 @@ class WorkerProcess:
             worker_name(),
             int(settings.lease_s * 1000),
         )
-        self._router = Router(
-            settings.base_url, settings.api_key.get_secret_value(), settings.connect_s
-        )
+        credentials = Credentials(settings.api_key.get_secret_value(), settings.credentials_dir)
+        self._router = Router(settings.base_url, credentials, settings.connect_s)
         leases = Leases(self._store, settings.lease_s, settings.heartbeat_s)
         executor = Executor(self._store, self._router, leases, self._metrics, _policy(settings))
         reception = Reception(self._store, self._metrics)

@@ -6,16 +6,18 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from pydantic import ValidationError
 
-from worker.settings import PREFIX, Settings, variable
+from api_contracts.client.secret import FILE, secret_of
+from worker.settings import PREFIX, SECRETS, Settings, variable
 
 #: Most characters of a wrong value that an error repeats.
 _SHOWN: Final = 60
-#: Fields whose value no error repeats: secrets, and addresses that may hold one.
-_HIDDEN: Final = frozenset({"api_key", "redis_url", "broker_url", "base_url"})
+#: Fields whose value no error repeats: secrets, and an address that may hold one.
+_HIDDEN: Final = frozenset({*SECRETS, "base_url"})
 #: Kubernetes sets these in every pod beside a Service called ``router-worker…``; the last has an
 #: address as its value, ``tcp://10.0.0.1:9464``.
 _KUBERNETES: Final = re.compile(
@@ -43,12 +45,50 @@ def load() -> Settings:
     """
     unknown = [_unknown(name) for name in sorted(os.environ) if _is_unknown(name)]
     try:
-        settings = Settings()
+        settings = Settings(**secrets())
     except ValidationError as error:
         raise InvalidSettings([*_mistakes(error), *unknown]) from None
-    if unknown:
-        raise InvalidSettings(unknown)
+    mistakes = [*_exposed(settings.credentials_dir), *unknown]
+    if mistakes:
+        raise InvalidSettings(mistakes)
     return settings
+
+
+def secrets() -> dict[str, Any]:
+    """Read the secrets, from variables or files, as arguments of ``Settings``.
+
+    Where one cannot be had, the ValueError that says why takes its place: Settings raises it among
+    its other mistakes.
+    """
+    environment = _environment()
+    found: dict[str, str | ValueError | None] = {}
+    for field in SECRETS:
+        name = variable(field)
+        argument = field if Settings.model_fields[field].validation_alias is None else name
+        try:
+            found[argument] = secret_of(name, environment)
+        except ValueError as error:
+            found[argument] = error
+    return {argument: secret for argument, secret in found.items() if secret is not None}
+
+
+def _exposed(folder: Path | None) -> Iterator[str]:
+    """Name the secrets that lie among the credentials, where tasks could name them for keys."""
+    for field in SECRETS:
+        name = variable(field) + FILE
+        path = _environment().get(name)
+        if not folder or not path or field == "api_key":
+            continue
+        if Path(path).absolute().parent.resolve() == folder.resolve():
+            yield (
+                f"{variable('credentials_dir')} ({folder}) must hold keys for the router alone, "
+                f"since tasks choose among its files; move that of {name} ({path}) elsewhere"
+            )
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment by upper-case names: settings are read without regard to case."""
+    return {name.upper(): value for name, value in os.environ.items()}
 
 
 def _fields() -> dict[str, str]:
@@ -56,14 +96,19 @@ def _fields() -> dict[str, str]:
     return {variable(field): field for field in Settings.model_fields}
 
 
+def _known() -> list[str]:
+    """Return the names of all variables that are read."""
+    return [*_fields(), *(variable(field) + FILE for field in SECRETS)]
+
+
 def _is_unknown(name: str) -> bool:
-    ours = name.upper().startswith(PREFIX) and name.upper() not in _fields()
+    ours = name.upper().startswith(PREFIX) and name.upper() not in _known()
     return ours and not _KUBERNETES.fullmatch(f"{name}={os.environ[name]}")
 
 
 def _unknown(name: str) -> str:
     """Name the variable that was probably meant: the same under another prefix, or the nearest."""
-    word, known = name.upper().removeprefix(PREFIX), _fields()
+    word, known = name.upper().removeprefix(PREFIX), _known()
     same = [other for other in known if other == word or other.endswith(f"_{word}")]
     near = same or difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)
     return f"{name} is not known; was {near[0]} meant? If not, unset it"

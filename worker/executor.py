@@ -226,6 +226,7 @@ class Executor:
         job.protocol = protocol.NAME
         body = job.claim.request
         call = protocol.build(task, body, include_usage=self._policy.include_usage)
+        call = self._router.authorized(call, task.options.credential)
         return Attempt(self._router, job.writer, self._metrics, task.vendor, protocol, call)
 
     async def _watched(self, job: Job, task: Task, attempt: Attempt) -> Answered | Unanswered:

@@ -20,6 +20,7 @@ from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
 
 from api_contracts.errors import ErrorCode
+from worker.credentials import Credentials
 from worker.errors import AttemptFailed, Failure
 from worker.protocols.base import Call
 
@@ -31,8 +32,6 @@ KEEP_ALIVE_S: Final = 50.0
 READ_BYTES: Final = 256 * 1024
 #: URLs that are kept read; native paths are the producers' to choose.
 URLS: Final = 256
-#: Stands for the key where an answer repeats it.
-_HIDDEN: Final = "(not shown)"
 
 #: What goes wrong below a call, first match counts; the transport wraps aiohttp's errors in
 #: httpx's, not always in the right one, so the cause is asked first.
@@ -147,15 +146,14 @@ class Response:
 
 
 class Router:
-    """The router under one base URL, with one key."""
+    """The router under one base URL."""
 
-    def __init__(self, base_url: str, key: str, connect_s: float) -> None:
+    def __init__(self, base_url: str, credentials: Credentials, connect_s: float) -> None:
         """Prepare; call from the loop that will use it."""
         self._base_url = base_url.rstrip("/")
-        self._key = key
+        self._credentials = credentials
         self._transport = AiohttpTransport(client=_session)
         self._headers = {
-            "authorization": f"Bearer {key}",
             "accept-encoding": "identity",
             "user-agent": "router-worker",
         }
@@ -163,6 +161,14 @@ class Router:
         timeout = httpx.Timeout(None, connect=connect_s)
         self._extensions = {"timeout": timeout.as_dict()}
         self._url = lru_cache(URLS)(lambda path: httpx.URL(self._base_url + path))
+
+    def authorized(self, call: Call, credential: str | None = None) -> Call:
+        """Put the key of this name into a call; None is the worker's own.
+
+        InvalidTask where there is none of that name, AttemptFailed where it cannot be used.
+        """
+        key = self._credentials.key(credential)
+        return replace(call, headers={**call.headers, "authorization": f"Bearer {key}"})
 
     @asynccontextmanager
     async def send(self, call: Call) -> AsyncIterator[Response]:
@@ -189,12 +195,14 @@ class Router:
         finally:
             await response.aclose()
 
-    def without_key(self, failure: Failure) -> Failure:
-        """Take the key out of a failure's words: some servers repeat one that they refuse."""
-        message = failure.message.replace(self._key, _HIDDEN)
-        code = failure.provider_code
+    def without_keys(self, failure: Failure) -> Failure:
+        """Take every key out of a failure's words: some servers repeat one that they refuse."""
+        hidden = self._credentials.hidden
         return replace(
-            failure, message=message, provider_code=code and code.replace(self._key, _HIDDEN)
+            failure,
+            message=hidden(failure.message),
+            provider_code=failure.provider_code and hidden(failure.provider_code),
+            request_id=failure.request_id and hidden(failure.request_id),
         )
 
     @property

@@ -33,12 +33,31 @@ MODELS_LIMIT: Final = 100
 _DEFAULTS: Final = RetryPolicy()
 
 
-def _check_api_key(key: SecretStr) -> SecretStr:
-    value = key.get_secret_value().strip()
-    if not re.fullmatch(r"[\x21-\x7e]+", value):
+def checked_key(text: str) -> str:
+    """Return a key of the router's without space around it; ValueError where it can be none."""
+    key = text.strip()
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
         message = "must be printable ASCII in one line, as an HTTP header takes it"
         raise ValueError(message)
-    return SecretStr(value)
+    return key
+
+
+def _check_api_key(key: SecretStr) -> SecretStr:
+    return SecretStr(checked_key(key.get_secret_value()))
+
+
+def _raise_error(value: object) -> object:
+    """Raise the error that stands where a secret should (``worker.environment.secrets``)."""
+    if isinstance(value, ValueError):
+        raise value
+    return value
+
+
+def _check_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        message = "must be a folder"
+        raise ValueError(message)
+    return folder
 
 
 def _check_prefix(prefix: str) -> str:
@@ -100,7 +119,8 @@ def _check_models(models: frozenset[str]) -> frozenset[str]:
 
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
+Secret = Annotated[SecretStr, BeforeValidator(_raise_error)]
+RedisUrl = Annotated[Secret, AfterValidator(_check_redis_url)]
 
 
 class Settings(BaseSettings):
@@ -113,7 +133,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    api_key: Annotated[SecretStr, AfterValidator(_check_api_key)] = Field(
+    api_key: Annotated[Secret, AfterValidator(_check_api_key)] = Field(
         validation_alias="YOUROUTER_API_KEY",
         description="The router's key, sent as `Authorization: Bearer`; never shown.",
     )
@@ -134,6 +154,12 @@ class Settings(BaseSettings):
     )
     base_url: Annotated[str, AfterValidator(_check_base_url)] = Field(
         default="https://api.yourouter.ai", description="Where the router is."
+    )
+    credentials_dir: Annotated[Path, AfterValidator(_check_folder)] | None = Field(
+        default=None,
+        description="Folder with more keys for the router, one file each, and nothing else: a task "
+        "that names one of the files as its `credential` is called with that key. A file that "
+        "changes is obeyed within a second.",
     )
     queues: Annotated[tuple[Queue, ...], NoDecode, BeforeValidator(_split_list)] = Field(
         default=tuple(Queue),
@@ -248,6 +274,11 @@ class Settings(BaseSettings):
             raise ValueError(broken)
         return self
 
+
+#: Fields that are secrets. Each may stand in a file instead.
+SECRETS: Final = tuple(
+    name for name, field in Settings.model_fields.items() if field.annotation is SecretStr
+)
 
 #: Pairs where the first must not be more than the second, and why.
 _ORDERED: Final = (

@@ -68,7 +68,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     default: Any = field.default
-    if field.default_factory is dict:
+    if default is None or field.default_factory is dict:
         default = ""
     elif field.default_factory is not None:
         default = "REDIS_URL"

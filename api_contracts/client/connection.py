@@ -16,6 +16,7 @@ from redis.exceptions import AuthenticationError, DataError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from api_contracts.client.secret import secret_of
 from api_contracts.client.servers import Server
 from api_contracts.errors import StoreUnavailable
 from api_contracts.names import DEFAULT_PREFIX, Keys
@@ -51,6 +52,7 @@ class Address:
     """Both servers and the prefix; what is not given comes from the environment.
 
     ``REDIS_URL``, ``ROUTER_WORKER_BROKER_URL`` and ``ROUTER_WORKER_PREFIX``, as for the workers.
+    The URLs may stand in files, as :mod:`.secret` has it.
     """
 
     url: str
@@ -59,12 +61,13 @@ class Address:
 
     @classmethod
     def of(cls, url: str | None, broker_url: str | None, prefix: str | None) -> Address:
-        """Fill in what is None. ValueError where a URL is none; it quotes nothing of it."""
-        url = url or os.environ.get("REDIS_URL") or DEFAULT_URL
-        broker_url = broker_url or os.environ.get("ROUTER_WORKER_BROKER_URL") or url
+        """Fill in what is None.
+
+        ValueError where a URL is none, or cannot be had from its file; it quotes nothing of it.
+        """
+        url = _url("REDIS_URL", url) or DEFAULT_URL
+        broker_url = _url("ROUTER_WORKER_BROKER_URL", broker_url) or url
         prefix = prefix or os.environ.get("ROUTER_WORKER_PREFIX") or DEFAULT_PREFIX
-        _check_url("REDIS_URL", url)
-        _check_url("ROUTER_WORKER_BROKER_URL", broker_url)
         return cls(url, broker_url, Keys(prefix))
 
     def __repr__(self) -> str:
@@ -72,12 +75,16 @@ class Address:
         return f"Address({self.keys.prefix!r})"
 
 
-def _check_url(variable: str, url: str) -> None:
+def _url(variable: str, given: str | None) -> str | None:
+    """Return a URL that was given, or else the environment's, if there is one."""
     try:
-        Server.parse(url)
+        url = given or secret_of(variable, os.environ)
+        if url:
+            Server.parse(url)
     except ValueError as error:
         message = f"{variable} {error}"
         raise ValueError(message) from None
+    return url
 
 
 def connection_options(timeout_s: float) -> dict[str, Any]:

@@ -311,3 +311,16 @@ def test_a_wrong_command_line_or_task_exits_with_2_and_sends_nothing(
     assert (ran.status, ran.out) == (2, "")
     assert words in ran.err
     assert "secret" not in ran.err
+
+
+def test_the_name_of_a_key_goes_into_the_record_and_a_name_that_is_none_nowhere(
+    shell: Shell,
+) -> None:
+    ran = shell.run_here("chat", "?", "--credential", "acme", "--no-wait")
+    assert ran.status == 0
+    with redis.Redis.from_url(shell.env["REDIS_URL"]) as client:
+        record: Any = client.hget(f"rw:{{{ran.out.strip()}}}", "task")
+    assert json.loads(record)["options"] == {"credential": "acme"}
+    ran = shell.run_here("chat", "?", "--credential", "../acme", "--no-wait")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.startswith("Error: options.credential: must match")

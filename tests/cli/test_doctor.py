@@ -1,5 +1,6 @@
 """`doctor` against what it should find: healthy, wrong, unreadable and away."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +90,34 @@ def test_the_master_of_sentinels_is_examined_and_one_that_they_lack_is_wrong(
         ": no sentinel that answers names a living master 'nobody'"
     )
     assert "hunter2" not in ran.out
+
+
+def test_the_keys_that_tasks_may_name_are_looked_through(doctor: Shell, tmp_path: Path) -> None:
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    for name, key in (
+        ("acme", "sk-1\n"),
+        ("web", "sk-2"),
+        ("..data", ""),
+        ("empty", ""),
+        ("A.k", ""),
+    ):
+        (folder / name).write_text(key)
+    ran = doctor.run_here("doctor", "--json", ROUTER_WORKER_CREDENTIALS_DIR=str(folder))
+    found = [line for line in ran.lines if line["check"] == "credentials"]
+    assert [(line["ok"], line["says"]) for line in found] == [
+        (
+            False,
+            (
+                f"{folder}/A.k: no task can name it: names are of up to 32 small letters, "
+                "digits, - and _"
+            ),
+        ),
+        (False, f"{folder}/empty: it is empty"),
+        (True, f"{folder} has acme, web"),
+    ]
+    assert ran.status == 1
+    assert "sk-" not in ran.out
 
 
 def test_a_redis_and_a_broker_that_are_away_are_wrong(doctor: Shell) -> None:

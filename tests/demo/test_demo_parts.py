@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from api_contracts.names import Queue, State
 from api_contracts.requests import parse_task
 from api_contracts.results import Usage
 from worker.demo import scrape
+from worker.demo.child import PartFailed
 from worker.demo.guide import GUIDE
 from worker.demo.play import Course, Row, Scene
 from worker.demo.screen import Screen
@@ -244,8 +246,20 @@ def test_the_real_router_is_called_only_with_a_key() -> None:
     assert "secret" not in repr(real)
 
 
+def test_the_key_of_the_real_router_may_stand_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("secret\n")
+    assert plan_router({"YOUROUTER_API_KEY_FILE": str(path)}, local_model=False).key == "secret"
+    path.unlink()
+    with pytest.raises(PartFailed, match=r"^YOUROUTER_API_KEY cannot be taken from"):
+        plan_router({"YOUROUTER_API_KEY_FILE": str(path)}, local_model=False)
+
+
 def test_parts_see_no_setting_but_the_rest_of_the_environment() -> None:
-    environment = {"PATH": "p", "PORT": "1", "REDIS_URL": "r", "ROUTER_WORKER_LEASE_S": "1"}
+    environment = {
+        "PATH": "p", "PORT": "1", "REDIS_URL": "r", "REDIS_URL_FILE": "f",
+        "ROUTER_WORKER_LEASE_S": "1", "YOUROUTER_API_KEY_FILE": "f",
+    }  # fmt: skip
     assert clean(environment | {"YOUROUTER_API_KEY": "k"}) == {"PATH": "p"}
 
 

@@ -7,9 +7,13 @@ import pytest
 import redis as redis_library
 
 from api_contracts.client import Client
+from tests.conftest import StartWorker
 from tests.parts import answers
+from tests.parts.everything import everything
 from tests.parts.following import ended, error_of
 from tests.parts.gate import Do, Gate, stream, whole
+from tests.parts.wait import until
+from tests.parts.web import free_port
 from tests.parts.worker import API_KEY, Worker
 
 Json = dict[str, Any]
@@ -19,27 +23,6 @@ pytestmark = pytest.mark.usefixtures("worker")
 #: Stands for what a person wrote; and the same in a header and in metadata.
 CANARY, HEADER, METADATA = "canary-of-a-prompt", "canary-of-a-header", "canary-of-metadata"
 ANSWER = "canary-of-an-answer"
-
-
-def _everything(redis: redis_library.Redis) -> str:
-    """Return every key and value on the server, as one text."""
-    dump: list[Any] = []
-    for key in redis.scan_iter():
-        kind = redis.type(key)
-        dump.append((key, kind))
-        if kind == b"hash":
-            dump.append(redis.hgetall(key))
-        elif kind == b"stream":
-            dump.append(redis.xrange(key))
-        elif kind == b"zset":
-            dump.append(redis.zrange(key, 0, -1))
-        elif kind == b"list":
-            dump.append(redis.lrange(key, 0, -1))
-        elif kind == b"set":
-            dump.append(redis.smembers(key))
-        else:
-            dump.append(redis.get(key))
-    return repr(dump)
 
 
 def _task(name: str, **options: Any) -> Json:
@@ -97,9 +80,9 @@ def after_all(
 def test_the_key_is_in_no_record_event_log_or_metric(
     worker: Worker, redis: redis_library.Redis, after_all: tuple[int, dict[str, str]]
 ) -> None:
-    everything = _everything(redis)
-    assert CANARY in everything, "this would find nothing"
-    assert API_KEY not in everything
+    kept = everything(redis)
+    assert CANARY in kept, "this would find nothing"
+    assert API_KEY not in kept
     assert API_KEY not in worker.output
     assert API_KEY not in worker.get("/metrics")[1]
     error = error_of(redis, after_all[1]["quotes-key"])
@@ -124,3 +107,24 @@ def test_an_answer_leaves_no_prompt_behind(
     record: Any = redis.hgetall(f"rw:{{{after_all[1]['good']}}}")
     assert ANSWER in repr(record)
     assert CANARY not in repr(record)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://worker:hunter2@127.0.0.1:{away}/0",
+        "sentinel://worker:hunter2@127.0.0.1:{away},127.0.0.1:{away}/0?master_name=m",
+        "redis://worker:hunter2@127.0.0.1:{here}/0",
+    ],
+    ids=["Redis is away", "sentinels are away", "Redis refuses the password"],
+)
+def test_a_password_of_redis_is_not_said_however_redis_cannot_be_used(
+    gate: Gate, redis_url: str, worker_process: StartWorker, address: str
+) -> None:
+    here = redis_url.rpartition(":")[2].removesuffix("/0")
+    url = address.format(away=free_port(), here=here)
+    broken = worker_process(gate.url, ready=False, REDIS_URL=url)
+    until(lambda: broken.output.count("\n") > 3, "it complains", within=20)
+    until(lambda: "Redis" in broken.get("/readyz")[1], "and so does its page")
+    for said in (broken.output, broken.get("/readyz")[1], broken.get("/metrics")[1]):
+        assert "hunter2" not in said

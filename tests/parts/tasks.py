@@ -89,6 +89,7 @@ GOOD: dict[str, Json] = {
             "deadline": 253_402_300_799_999,
             "retry": {"max_attempts": 1, "base_s": 0, "factor": 1, "cap_s": 3600},
             "on_interrupt": "fail",
+            "credential": "team-1_b",
             "result_ttl": 2_592_000,
             "metadata": {"a": [None, 1.5, {"b": "ü"}]},
         }

@@ -18,6 +18,7 @@ from tests.parts.scripts import Scripts, a_task, types
 from tests.store.conftest import StartStore
 from worker.attempt import Limits
 from worker.claim import Claim
+from worker.credentials import Credentials
 from worker.executor import CLAIMS, Executor, Policy
 from worker.leases import Leases
 from worker.metrics import Metrics
@@ -40,7 +41,7 @@ class Parts:
     def __init__(self, store: Store, gate: Gate) -> None:
         self.store = store
         self.metrics = Metrics(slots=1, models=(), prices={}, fleet=lambda: None, readings=dict)
-        self.router = Router(gate.url, "sk-test", 5)
+        self.router = Router(gate.url, Credentials("sk-test", None), 5)
         leases = Leases(store, 20, 5)
         self.executor = Executor(store, self.router, leases, self.metrics, POLICY)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from api_contracts.client import servers
@@ -96,6 +97,19 @@ def check_broker(url: str, server: Server, *, same: bool) -> Iterator[Finding]:
     yield good("broker", "the same server" if same else f"answers at {place(url)}")
     waiting = ", ".join(f"{depth} in {queue}" for queue, depth in server.depths.items())
     yield good("queues", f"waiting: {waiting}")
+
+
+def check_credentials(folder: Path, keys: Mapping[str, str] | str) -> Iterator[Finding]:
+    """Check the keys that tasks may name: what is wrong with each, or with the folder."""
+    check = "credentials"
+    if isinstance(keys, str):
+        yield bad(check, f"{folder}: {keys}", "look at ROUTER_WORKER_CREDENTIALS_DIR")
+        return
+    for name, fault in keys.items():
+        if fault:
+            yield bad(check, f"{folder / name}: {fault}", "put a key there, or take the file away")
+    usable = [name for name, fault in keys.items() if not fault]
+    yield good(check, f"{folder} has {', '.join(usable) or 'none'}")
 
 
 def check_router(base_url: str, answer: int | Failure, *, key_set: bool) -> Finding:

@@ -13,7 +13,7 @@ import click
 from worker.cli import checks, parameters
 from worker.cli.checks import Finding
 from worker.cli.exits import Exit
-from worker.cli.probes import NO_KEY, ask_redis, ask_router, read_settings
+from worker.cli.probes import NO_KEY, ask_redis, ask_router, read_keys, read_settings
 from worker.cli.terminal import Screen, one_line
 from worker.settings import Settings
 
@@ -31,6 +31,8 @@ def doctor(*, as_json: bool) -> None:
     """
     settings, mistakes = read_settings()
     findings = [*checks.check_settings(mistakes)]
+    if settings is not None and (folder := settings.credentials_dir) is not None:
+        findings += checks.check_credentials(folder, read_keys(folder))
     if settings is not None:
         findings += asyncio.run(_examine(settings))
     screen = Screen()

@@ -74,6 +74,7 @@ def sending(function: Function) -> Function:
         headers: dict[str, str],
         priority: str | None,
         tenant: str | None,
+        credential: str | None,
         idempotency_key: str | None,
         deadline: int | None,
         wait: bool,
@@ -84,6 +85,7 @@ def sending(function: Function) -> Function:
         said = {
             "priority": priority,
             "tenant": tenant,
+            "credential": credential,
             "idempotency_key": idempotency_key,
             "deadline": deadline,
         }
@@ -200,6 +202,9 @@ _SENDING: Final[tuple[Callable[[Function], Function], ...]] = (
         help="The queue to wait in; interactive where nothing is said.",
     ),
     click.option("--tenant", help="Owner of the idempotency key."),
+    click.option(
+        "--credential", metavar="NAME", help="Which of the workers' keys the router is called with."
+    ),
     click.option(
         "--idempotency-key", metavar="KEY", help="The same key and content: the same task."
     ),

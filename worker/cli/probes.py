@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import SecretStr, ValidationError
@@ -11,7 +12,8 @@ from pydantic import SecretStr, ValidationError
 from api_contracts.errors import ErrorCode
 from api_contracts.names import Queue
 from worker.cli.checks import PROBE_PATH, Server
-from worker.environment import InvalidSettings, load
+from worker.credentials import Credentials, faults
+from worker.environment import InvalidSettings, load, secrets
 from worker.errors import AttemptFailed, Failure
 from worker.protocols.base import Call
 from worker.router import Router
@@ -37,10 +39,18 @@ def read_settings() -> tuple[Settings | None, tuple[str, ...]]:
     without_key: dict[str, Any] = {variable("api_key"): SecretStr(NO_KEY)}
     for given in ({}, without_key):
         try:
-            return Settings(**given), mistakes
+            return Settings(**(secrets() | given)), mistakes
         except ValidationError:
             continue
     return None, mistakes
+
+
+def read_keys(folder: Path) -> dict[str, str] | str:
+    """Look through the keys that tasks may name: what is wrong with each, or with the folder."""
+    try:
+        return faults(folder)
+    except OSError as error:
+        return error.strerror or type(error).__name__
 
 
 async def ask_redis(url: str) -> Server:
@@ -64,8 +74,11 @@ async def ask_redis(url: str) -> Server:
 
 async def ask_router(settings: Settings) -> int | Failure:
     """Send the router a harmless GET: the status of its answer, or why there was none."""
-    router = Router(settings.base_url, settings.api_key.get_secret_value(), settings.connect_s)
-    call = Call("GET", PROBE_PATH, {"accept": "application/json"}, b"", stream=False)
+    credentials = Credentials(settings.api_key.get_secret_value(), folder=None)
+    router = Router(settings.base_url, credentials, settings.connect_s)
+    call = router.authorized(
+        Call("GET", PROBE_PATH, {"accept": "application/json"}, b"", stream=False)
+    )
     try:
         async with asyncio.timeout(ROUTER_S), router.send(call) as answer:
             return answer.status

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from api_contracts.client.secret import secret_of
 from worker import embedded
 from worker.demo.child import Child, PartFailed
 from worker.settings import Settings
@@ -31,7 +32,7 @@ KEY: Final = "demo"
 _PAGE_S: Final = 5.0
 _HOST: Final = "127.0.0.1"
 #: Variables that would make our parts somebody else's.
-_FOREIGN: Final = re.compile(r"ROUTER_WORKER_\w*|YOUROUTER_\w*|CELERY_\w*|REDIS_URL|PORT")
+_FOREIGN: Final = re.compile(r"ROUTER_WORKER_\w*|YOUROUTER_\w*|CELERY_\w*|REDIS_URL(_FILE)?|PORT")
 _URL: Final = re.compile(r"listens on (http://\S+)\n")
 
 _WORKER: Final = "from worker.cli import main; main()"
@@ -66,7 +67,7 @@ class RouterPlan:
 def plan_router(environment: Mapping[str, str], *, local_model: bool) -> RouterPlan:
     """Choose the router: the local model where asked for, the real one where there is a key.
 
-    PartFailed where the local model is not installed.
+    PartFailed where the local model is not installed, or the key's file cannot be read.
     """
     if local_model:
         if not all(map(importlib.util.find_spec, _MODEL_PACKAGES)):
@@ -76,7 +77,11 @@ def plan_router(environment: Mapping[str, str], *, local_model: bool) -> RouterP
             "SmolLM2 (135M, on this CPU, often wrong)"
         )
         return RouterPlan(words, KEY, _LOCAL_MODEL)
-    key = environment.get("YOUROUTER_API_KEY", "")
+    try:
+        key = secret_of("YOUROUTER_API_KEY", environment) or ""
+    except ValueError as error:
+        message = f"YOUROUTER_API_KEY {error}"
+        raise PartFailed(message) from None
     if not key.strip():
         return RouterPlan("a router simulator", KEY, _SIMULATOR)
     default: str = Settings.model_fields["base_url"].default

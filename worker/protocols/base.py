@@ -30,7 +30,7 @@ WRONG_SHAPE: Final = (AttributeError, KeyError, TypeError, ValueError, Recursion
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP request to the router, without its address and key."""
+    """One HTTP request to the router, without its address; ``Router.authorized`` adds the key."""
 
     method: str
     path: str

@@ -16,13 +16,19 @@ HEADERS_LIMIT = 64
 #: Longest extra headers together, in bytes on the wire: servers take 8 KiB to 32 KiB in all.
 HEADERS_SIZE_LIMIT = 8192
 
-#: Headers that a task must not set: credentials and routing are the worker's, and the others
-#: describe one connection, not the request (RFC 9110, 7.6.1).
+#: Headers that a task must not set: credentials and routing are the worker's; others describe one
+#: connection, not the request (RFC 9110, 7.6.1); and some make a proxy in front of the router
+#: believe in another address, host, path or method than it was sent.
 REFUSED_HEADERS: Final = frozenset({
     "authorization", "proxy-authorization", "proxy-authenticate", "cookie", "x-api-key",
-    "api-key", "x-goog-api-key", "vendor", "host", "connection", "keep-alive", "te", "trailer",
+    "api-key", "x-goog-api-key", "x-auth-token", "x-access-token", "x-amz-security-token",
+    "ocp-apim-subscription-key", "vendor", "host", "connection", "keep-alive", "te", "trailer",
     "transfer-encoding", "upgrade", "proxy-connection", "content-length", "content-type",
     "content-encoding", "accept-encoding", "expect",
+    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
+    "x-forwarded-proto", "x-forwarded-server", "x-forwarded-uri", "x-real-ip", "true-client-ip",
+    "x-host", "x-original-host", "x-original-uri", "x-original-url", "x-rewrite-url",
+    "x-http-method", "x-http-method-override", "x-method-override",
 })  # fmt: skip
 
 _HEADER_NAME: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}"
@@ -35,7 +41,11 @@ _PATH: Final = r"[A-Za-z0-9._~:/-]+(\?[A-Za-z0-9._~=&,:-]*)?"
 #: Empty parts, `.` and `..`, in front of the query.
 _BAD_PARTS: Final = r"^[^?]*/\.{0,2}(/|\?|$)"
 #: Query names that carry a key: it would stand in records and logs.
-_SECRET_QUERY = re.compile(r"[?&](key|api_key|apikey|access_token|token)=", re.IGNORECASE)
+_SECRET_QUERY = re.compile(
+    r"[?&](x-)?(key|(api|access|auth|subscription)[_-]?key|((access|auth|id)[_-]?)?token|"
+    r"(client[_-]?)?secret|password|sig|signature)=",
+    re.IGNORECASE,
+)
 
 
 def _count_headers(headers: object) -> object:

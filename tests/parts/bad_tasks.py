@@ -76,7 +76,10 @@ _STRING, _OBJECT, _ARRAY = "must be a string", "must be an object", "must be an 
 _UNKNOWN, _REQUIRED = "is not a field of a task", "is required"
 _KIND = "must be one of chat, vision, native"
 _REFUSED = "is not a task's to set"
-_SECRETS = ("key", "KEY", "a=b&api_key", "apikey", "access_token", "token")
+_SECRETS = (
+    *("key", "KEY", "a=b&api_key", "apikey", "access_token", "token", "auth-token", "X-API-Key"),
+    *("subscription-key", "client_secret", "password", "sig", "signature", "id_token"),
+)
 
 _ENVELOPE = [
     *(
@@ -243,6 +246,10 @@ _OPTIONS = [
     *_option("idempotency_key", "must match", "", "a b", "é", "k" * 256, "a\n", PROMPT),
     *_option("priority", "must be 'interactive' or 'batch'", "high", 1),
     *_option("on_interrupt", "must be 'restart' or 'fail'", "retry"),
+    *_option(
+        "credential", "must match", "", "A", "a.b", "..", "..data", "a/b", "c" * 33, "a\n", PROMPT
+    ),
+    *_option("credential", _STRING, 1, ["a"]),
     *_option("deadline", "must be at least 1000000000000", 1_800_000_000, -1),
     *_option("expires_at", "must be at least 1000000000000", 1_800_000_000, 0),
     *_option("deadline", "must be at most 253402300799999", 10**30),

@@ -17,21 +17,25 @@ PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.
 	&& echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint demo subscribers endurance chaos bench scaling schema lock clean
+.PHONY: help install test lint audit demo subscribers endurance chaos bench scaling schema lock clean
 
 help: ## Show what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F ': ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 install: $(INSTALLED) ## Install router-worker into .venv, every file by its hash
 
-test: lint $(NODE) ## Check everything; ARGS='-k retry' goes to pytest
+test: lint audit $(NODE) ## Check everything; ARGS='-k retry' goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(TOOLS) ## Check style, types and who imports whom
+lint: $(TOOLS) ## Check style, types, who imports whom, and for what is often unsafe
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml api_contracts worker
+
+audit: $(TOOLS) ## Ask PyPI whether what we install has known holes
+	@$(BIN)/python -m tests.audit
 
 demo: $(INSTALLED) ## See it all work on this machine; ARGS=--keep leaves it running
 	$(BIN)/router-worker demo $(ARGS)

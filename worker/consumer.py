@@ -195,7 +195,7 @@ class Consumer:
     async def _tracked(self, work: Callable[[], Awaitable[Value]]) -> Value:
         """Do something that is waited for before we leave."""
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine runs in one
+        assert task is not None  # nosec B101 # noqa: S101 - a coroutine runs in one
         self._called.add(task)
         try:
             return await work()

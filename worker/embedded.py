@@ -129,7 +129,7 @@ def _try_start(folder: Path, port: int, options: Mapping[str, str]) -> EmbeddedS
     """Start on this port; None where the server ended at once, as it does on a port in use."""
     directives = {"port": str(port), "dir": str(folder.resolve()), **options}
     arguments = [word for name, value in directives.items() for word in (f"--{name}", value)]
-    guard = subprocess.Popen(
+    guard = subprocess.Popen(  # nosec B603 # this very file, without a shell
         [sys.executable, "-I", "-S", __file__, str(binary()), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -211,7 +211,9 @@ def _end(guard: subprocess.Popen[bytes]) -> None:
 
 def _guard(command: Sequence[str]) -> int:
     """Run the server until it ends or standard input does; return its exit status."""
-    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(  # nosec B603 # the wheel's own server, without a shell
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     sys.stdout.write(f"{server.pid}\n")
     sys.stdout.close()
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())

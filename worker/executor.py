@@ -125,7 +125,7 @@ class Executor:
     def _counted(self) -> Iterator[None]:
         """Count the current asyncio task among those that run."""
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine runs in one
+        assert task is not None  # nosec B101 # noqa: S101 - a coroutine runs in one
         self._running.add(task)
         try:
             yield

@@ -51,7 +51,7 @@ class Reaper:
         """Reap until cancelled; a Redis that is away is waited for."""
         while True:
             # Workers that started together need not come by together.
-            await asyncio.sleep(REAP_S * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
+            await asyncio.sleep(REAP_S * random.uniform(0.5, 1.0))  # nosec B311 # noqa: S311 - spreads load
             try:
                 while await self.round() == ROUND:
                     pass

@@ -62,7 +62,7 @@ class GiveUp:
 
 def full_jitter(ceiling_s: float) -> float:
     """Draw a delay between 0 and the ceiling, in seconds, each equally likely."""
-    return random.uniform(0.0, ceiling_s)  # noqa: S311 - spreads load, keeps no secret
+    return random.uniform(0.0, ceiling_s)  # nosec B311 # noqa: S311 - spreads load, keeps no secret
 
 
 def decide(  # noqa: PLR0913 - two moments, so that no caller subtracts them the wrong way

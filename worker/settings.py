@@ -248,7 +248,7 @@ class Settings(BaseSettings):
         "OpenTelemetry's exporter uses; 0 lets the system choose.",
     )
     host: Annotated[str, Field(min_length=1)] = Field(
-        default="0.0.0.0",  # noqa: S104 - scrapers come from outside
+        default="0.0.0.0",  # nosec B104 # noqa: S104 - scrapers come from outside
         description="Address that this port is opened on. All by default, since Prometheus and "
         "the kubelet come from outside; no page tells a secret.",
     )

@@ -166,11 +166,10 @@ def kombu_address(url: str) -> tuple[str, dict[str, Any]]:
     server = Server.parse(url)
     if server.master_name is None:
         return url, {}
-    secret = ""
-    if server.username or server.password:
-        secret = f"{quote(server.username or '', '')}:{quote(server.password or '', '')}@"
+    user, password = (quote(part or "", "") for part in (server.username, server.password))
+    who = f"{user}:{password}@" if user or password else ""
     written = ";".join(
-        f"sentinel://{secret}{_place(host, port)}/{server.db}" for host, port in server.hosts
+        f"sentinel://{who}{_place(host, port)}/{server.db}" for host, port in server.hosts
     )
     options = {"master_name": server.master_name, "sentinel_kwargs": _sentinel_options(Retry)}
     return written, options

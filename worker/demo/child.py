@@ -45,7 +45,7 @@ class Child:
         self._log = log
         code = f"from worker.demo.child import leash; leash(); {entry}"
         with log.open("ab") as said:
-            self._process = subprocess.Popen(  # noqa: S603 - our own program, without a shell
+            self._process = subprocess.Popen(  # nosec B603 # noqa: S603 - our own, without a shell
                 [sys.executable, "-P", "-c", code, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=said,

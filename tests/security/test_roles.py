@@ -357,6 +357,7 @@ FOR_NOBODY = [
     f"SORT {RECORD}", f"XTRIM {LOG} MAXLEN 0", f"XDEL {LOG} 0-1", f"XGROUP CREATE {LOG} g 0",
     "BLMOVE router.batch other LEFT RIGHT 0", "RPOPLPUSH router.batch other",
     "LTRIM router.interactive 1 0", "DEL router.interactive", "UNLINK rw:due", "DEL rw:dead",
+    "DEL rw:{rw:due}:tally", "HSET rw:{rw:due}:tally f 1",
 ]  # fmt: skip
 #: What one user may not, though another may.
 REFUSED = {
@@ -366,7 +367,7 @@ REFUSED = {
         "ZADD rw:dead 1 x", "SET rw:due x", "GET rw:due", "SET rw:exporter x", "LLEN router.batch",
         "LRANGE router.interactive 0 -1", "RPOP router.interactive", "BRPOP router.batch 1",
         "SET router.interactive x", "LPUSH router.unacked x", "HSET router.unacked t x",
-        "SUBSCRIBE rw:cancel", "INFO", "LPUSH router.other x",
+        "SUBSCRIBE rw:cancel", "INFO", "LPUSH router.other x", "HGET rw:{rw:due}:tally f",
     ],
     "celery": [
         f"HSET {RECORD} state x", f"HMGET {RECORD} result", f"XRANGE {LOG} - +",
@@ -382,11 +383,12 @@ REFUSED = {
         f"EXPIRE {RECORD} 1", f"PUBLISH {LIVE} x", "EVAL return 0", "EVALSHA x 0",
         "SCRIPT LOAD return", "LPUSH router.interactive x", "LLEN router.interactive", "INFO",
         "ZADD rw:due 1 x", "ZRANGE rw:due 0 -1", "XRANGE rw:dead - +", "GET rw:idem:t:k",
-        "HMGET rw:due f", "SUBSCRIBE rw:cancel", "TIME",
+        "HMGET rw:{rw:due}:tally f", "SUBSCRIBE rw:cancel", "TIME",
     ],
     "worker": [
         f"DEL {RECORD}", f"DEL {LOG}", f"GET {RECORD}", f"SUBSCRIBE {LIVE}", "PUBLISH rw:cancel x",
-        "SET rw:due x", "GET rw:dead", "DEL rw:idem:t:k", "DEL rw:exporter", "HSET rw:due f x",
+        "SET rw:due x", "GET rw:dead", "DEL rw:idem:t:k", "HSET rw:due f x",
+        "GET rw:{rw:due}:tally",
         "LRANGE router.interactive 0 -1", "SET router.interactive x", "DEL router.unacked",
         "LPUSH router.unacked x", "ZADD router.batch 1 x", "HSET celery f x", "SADD rw:other x",
         "ZADD rw:other 1 x", "INFO", "EXPIRE rw:idem:t:k 1",

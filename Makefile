@@ -17,7 +17,7 @@ PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.
 	&& echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint audit demo subscribers endurance chaos bench scaling schema lock clean
+.PHONY: help install test lint audit demo subscribers endurance chaos bench scaling schema dashboard lock clean
 
 help: ## Show what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F ': ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -57,6 +57,9 @@ scaling: $(BENCH)/.installed ## Measure what it costs as its work grows (4 minut
 
 schema: $(INSTALLED) ## Write JSON Schema and AsyncAPI from the contracts
 	$(BIN)/python -m api_contracts.schema
+
+dashboard: $(TOOLS) ## Write the Grafana dashboard from deploy/grafana/dashboard.py
+	$(BIN)/python -m deploy.grafana.dashboard
 
 lock: $(TOOLS) ## Rebuild the lock files from pyproject.toml, keeping versions that still fit
 	$(LOCK) pyproject.toml --extra demo --group build --output-file requirements.lock

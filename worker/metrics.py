@@ -36,6 +36,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from api_contracts.names import Queue
+from worker.outcome import REPLAYABLE
 from worker.prices import Price
 from worker.retry import GiveUp, Retry
 from worker.tally import Tally
@@ -43,9 +44,11 @@ from worker.telemetry import (
     ATTEMPT_SECONDS,
     BUILD,
     CALLS,
+    CAUSES,
     CHUNK_GAP,
     CHUNKS,
     COST,
+    DEAD_LETTERS,
     DEAD_WAITING,
     DROPPED,
     FIRST_CHUNK,
@@ -79,6 +82,11 @@ Readings = Mapping[Row, float | Mapping[str, float]]
 #: Content type of :meth:`Metrics.exposition`.
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _TOO_MANY_REQUESTS: Final = 429
+#: What is told before Redis has counted any: from no sample to 1, Prometheus sees no increase, and
+#: the first refused key would call nobody.
+_FROM_0: Final[Mapping[Row, Mapping[tuple[str, ...], int]]] = {
+    DEAD_LETTERS: {(code,): 0 for code in sorted(REPLAYABLE)}
+}
 
 
 class ChunkMeter:
@@ -149,7 +157,7 @@ def _told(fleet: Fleet, tally: Tally) -> Iterator[Metric]:
     for row, reading in known.items():
         yield _family(row, _by_labels(reading))
     for row, counts in tally.read(fleet.tally).items():
-        yield _family(row, counts)
+        yield _family(row, {**_FROM_0.get(row, {}), **counts})
 
 
 def _by_labels(reading: float | Mapping[str, float]) -> Mapping[tuple[str, ...], float]:
@@ -214,6 +222,11 @@ class Metrics:
         self._dropped = self._counter(DROPPED)
         self._retry_delay = self._histogram(RETRY_DELAY)
         self._gauge(BUILD).labels(*_build()).set(1)
+        # As with _FROM_0: an alert looks at these.
+        for cause in CAUSES.values():
+            self._redeliveries.labels(cause)
+        for queue in Queue:
+            self._parked.labels(queue)
         self._registry.register(_Counted(self._meters, fleet, readings, self.tally))
         ProcessCollector(registry=self._registry)
 

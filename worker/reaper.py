@@ -23,17 +23,12 @@ from worker import logs
 from worker.look import Look, Word
 from worker.metrics import Metrics
 from worker.store import Store
+from worker.telemetry import CAUSES
 
 #: Longest pause between two rounds, in seconds; with the lease it makes up the 30 s.
 REAP_S: Final = 3.0
 #: Tasks taken in one round: a few ms of Redis's time.
 ROUND: Final = 200
-#: What was lost with a task that is rung for, by the task's state.
-CAUSES: Final = {
-    State.RUNNING: "worker",
-    State.QUEUED: "doorbell",
-    State.RETRYING: "timer",
-}
 
 logger = logging.getLogger(__name__)
 

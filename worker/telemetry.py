@@ -24,6 +24,12 @@ VENDORS: Final = frozenset({
 KINDS: Final = frozenset({"chat", "vision", "native"})
 #: Label of a vendor that is not documented, and of a model that is not in ROUTER_WORKER_MODELS.
 OTHER: Final = "other"
+#: What was lost with a task that is rung for, by the task's state.
+CAUSES: Final = {
+    State.RUNNING: "worker",
+    State.QUEUED: "doorbell",
+    State.RETRYING: "timer",
+}
 
 
 @dataclass(frozen=True, slots=True)

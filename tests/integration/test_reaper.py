@@ -15,6 +15,7 @@ from tests.conftest import StartWorker
 from tests.parts.aimock import Aimock
 from tests.parts.following import error_of, result_of
 from tests.parts.wait import until
+from tests.parts.worker import Worker
 
 QUESTION = [{"role": "user", "content": "tell"}]
 TEXT = "All that glisters is not gold; often have you heard that told. "
@@ -26,6 +27,11 @@ def serve(aimock: Aimock, latency: int) -> None:
     response = {"content": TEXT}
     match = {"userMessage": "tell"}
     aimock.serve({"match": match, "response": response, "latency": latency, "chunkSize": 3})
+
+
+def rung(worker: Worker) -> dict[str, float]:
+    """Return how often its reaper rang, by cause."""
+    return {cause: times for cause, times in worker.samples("redeliveries_total").items() if times}
 
 
 def test_a_killed_workers_stream_is_restarted_by_another(
@@ -104,7 +110,7 @@ def test_a_retry_whose_timer_died_with_its_worker_is_made_by_another(
         serve(aimock, 0)
         second = worker_process(aimock.url, **QUICK)
         assert len(result_of(redis, task, within=20).attempts) == 2
-    assert second.samples("redeliveries_total") == {"cause=timer": 1.0}
+    assert rung(second) == {"cause=timer": 1.0}
 
 
 def test_a_live_task_is_left_alone_for_many_leases(
@@ -118,7 +124,7 @@ def test_a_live_task_is_left_alone_for_many_leases(
         result = result_of(redis, task, within=60)
     assert result.timings.total_ms > 4 * 2_000
     assert len(result.attempts) == len(aimock.journal()) == 1
-    assert [worker.samples("redeliveries_total") for worker in workers] == [{}, {}]
+    assert [rung(worker) for worker in workers] == [{}, {}]
 
 
 def test_a_queue_that_is_merely_long_is_rung_for_by_nobody(
@@ -134,7 +140,7 @@ def test_a_queue_that_is_merely_long_is_rung_for_by_nobody(
     redis.zadd(Keys().due, dict.fromkeys(waiting, 1))
     worker = worker_process(aimock.url, ROUTER_WORKER_CONCURRENCY="1", **QUICK)
     until(lambda: not redis.zcount(Keys().due, "-inf", 2), "the reaper has looked at all")
-    assert worker.samples("redeliveries_total") == {}
+    assert rung(worker) == {}
     assert 0 < redis.llen(Queue.INTERACTIVE) < length
 
 

@@ -22,7 +22,7 @@ import copy
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from redis import Redis
 from redis.asyncio import BlockingConnectionPool
@@ -165,7 +165,7 @@ def kombu_address(url: str) -> tuple[str, dict[str, Any]]:
     """
     server = Server.parse(url)
     if server.master_name is None:
-        return url, {}
+        return _checking(url), {}
     user, password = (quote(part or "", "") for part in (server.username, server.password))
     who = f"{user}:{password}@" if user or password else ""
     written = ";".join(
@@ -173,6 +173,18 @@ def kombu_address(url: str) -> tuple[str, dict[str, Any]]:
     )
     options = {"master_name": server.master_name, "sentinel_kwargs": _sentinel_options(Retry)}
     return written, options
+
+
+def _checking(url: str) -> str:
+    """Let kombu check certificates, as redis-py does by itself.
+
+    Without an option for TLS in the URL, it would speak plainly or check nothing.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "rediss" or "ssl_cert_reqs" in dict(parse_qsl(parts.query)):
+        return url
+    query = "&".join(filter(None, (parts.query, "ssl_cert_reqs=required")))
+    return urlunsplit(parts._replace(query=query))
 
 
 class _Sentinels(Sentinel):

@@ -131,6 +131,18 @@ def test_kombu_gets_a_url_for_each_sentinel() -> None:
     assert kombu_address(plain) == (plain, {})
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("rediss://h", "?ssl_cert_reqs=required"),
+        ("rediss://h:7/3?ssl_ca_certs=/ca.pem", "&ssl_cert_reqs=required"),
+        ("rediss://h?ssl_cert_reqs=none", ""),
+    ],
+)
+def test_kombu_checks_certificates_unless_it_is_told_not_to(url: str, says: str) -> None:
+    assert kombu_address(url) == (url + says, {})
+
+
 def test_kombu_finds_the_master_by_it(sentinels: Sentinels) -> None:
     url, options = kombu_address(sentinels.url)
     with Connection(url, transport_options=options) as connection:

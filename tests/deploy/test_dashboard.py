@@ -45,7 +45,7 @@ def test_a_panel_has_a_meaning_a_unit_and_named_queries(title: str) -> None:
 
 
 def test_panels_stand_side_by_side_and_not_upon_each_other() -> None:
-    taken = set()
+    taken: set[tuple[int, int]] = set()
     for panel in PANELS.values():
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= 24

@@ -68,22 +68,21 @@ def selectors() -> list[str]:
     return sorted(set(selector.findall(asked)))
 
 
-def failing(status: int) -> dict[str, Any]:
-    return {"headers": {"x-simulate": f"status={status}"}}
+def faults() -> list[dict[str, Any]]:
+    """What goes wrong, as arguments of a chat: once and then no more, or for good."""
+    specs = ["cut=3; times=1", "status=429; times=1"]
+    specs += [f"status={status}" for status in (400, 401, 402, 429, 503)]
+    headers = [{"x-simulate": spec, "x-simulate-key": str(uuid4())} for spec in specs]
+    return [
+        {"options": {"expires_at": int(time.time() * 1000) - 1}},
+        *({"headers": one} for one in headers),
+    ]
 
 
 def load(client: Client, redis: redis_library.Redis) -> None:
     """Let everything happen once that a task can come to, and some of it go wrong on its way."""
     handles = [client.enqueue(example.task) for example in GUIDE]
-    handles += [
-        client.chat("gpt-4o", QUESTION, stream=True, **fault)
-        for fault in (
-            {"headers": {"x-simulate": "cut=3; times=1", "x-simulate-key": str(uuid4())}},
-            {"headers": {"x-simulate": "status=429; times=1", "x-simulate-key": str(uuid4())}},
-            {"options": {"expires_at": int(time.time() * 1000) - 1}},
-            *map(failing, (400, 401, 402, 429, 503)),
-        )
-    ]
+    handles += [client.chat("gpt-4o", QUESTION, stream=True, **fault) for fault in faults()]
     slow = client.chat("gpt-4o", QUESTION, headers={"x-simulate": "first-chunk=20"}, stream=True)
     until(lambda: slow.status().state == "running", "the call runs")
     assert slow.cancel()

@@ -21,6 +21,7 @@ from api_contracts.results import Usage
 from tests.parts.need import need
 from worker.errors import Failure
 from worker.metrics import CONTENT_TYPE, ChunkMeter, Metrics, Readings
+from worker.outcome import REPLAYABLE
 from worker.prices import Price
 from worker.retry import GiveUp, Reason, Retry
 from worker.tally import Tally
@@ -226,8 +227,10 @@ def test_what_all_workers_know_is_told_by_the_one_that_was_elected() -> None:
         "router_worker_tasks_total": {
             of(kind="native", vendor="aws", model="m", outcome="failed"): 4
         },
-        "router_worker_dead_letters_total": {of(code="poison"): 4},
-    }
+        "router_worker_dead_letters_total": {
+            **{of(code=code): 0 for code in REPLAYABLE}, of(code="poison"): 4,
+        },
+    }  # fmt: skip
     assert [scraped(metrics, name) for name in names] == [{}] * len(names)
     told[0] = FLEET
     assert {name: scraped(metrics, name) for name in names} == names
@@ -244,6 +247,15 @@ def test_what_calls_cost_is_added_up_where_the_model_has_a_price() -> None:
         of(vendor="auto", model="priced", provenance="reported"): pytest.approx(0.0052),
         of(vendor="auto", model="priced", provenance="unavailable"): 0,
     }
+
+
+def test_a_counter_that_calls_somebody_is_there_before_it_has_counted() -> None:
+    """From no sample to 1, Prometheus sees no increase."""
+    metrics = made()
+    deaths = scraped(metrics, "router_worker_redeliveries_total")
+    assert deaths == {of(cause=cause): 0 for cause in ("worker", "doorbell", "timer")}
+    parked = scraped(metrics, "router_worker_parked_messages_total")
+    assert parked == {of(queue=queue): 0 for queue in Queue}
 
 
 def test_the_number_of_slots_is_told() -> None:

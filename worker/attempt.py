@@ -203,7 +203,7 @@ class Attempt:
             answer=answer,
             protocol=self._protocol.NAME,
             status=response.status,
-            request_id=request_id_of(response.headers),
+            request_id=self._router.hide_keys(request_id_of(response.headers)),
             first_chunk_ms=self._first_chunk_ms,
         )
 

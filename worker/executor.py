@@ -146,7 +146,9 @@ class Executor:
         if isinstance(claim, Claim):
             return claim
         if (state := _ENDED_BY_CLAIM.get(claim)) is not None:
-            logs.change(state, task_id=task_id, kind=kind)
+            # What expires was never begun; of what is spoilt, nothing is known.
+            attempt = 0 if state is State.EXPIRED else None
+            logs.change(state, task_id=task_id, attempt=attempt, kind=kind)
             await self._store.duties.over(task_id, self._uncounted(kind, state))
         logger.debug("doorbell of task %s dropped: %s", task_id, claim)
         self._metrics.dropped(claim)
@@ -193,10 +195,8 @@ class Executor:
     async def _decided(self, job: Job) -> Settlement | None:
         """Make the attempt and decide; None where it is not ours any more."""
         try:
-            if job.claim.deaths >= DEATHS_LIMIT:
-                return _unsent(job, Failure(ErrorCode.POISON))
-            job.task = await _read(job.claim)
-            attempt = self._prepared(job, job.task)
+            task = await self._begin(job)
+            attempt = self._prepared(job, task)
         except InvalidTask as error:
             return _unsent(job, Failure(ErrorCode.INVALID_REQUEST, str(error)))
         except AttemptFailed as error:
@@ -205,18 +205,28 @@ class Executor:
         if stopped.done():
             outcome: Answered | Unanswered = Unanswered(_interruption(stopped.result()), sent=False)
         else:
-            outcome = await self._watched(job, job.task, attempt)
+            outcome = await self._watched(job, task, attempt)
         stop = stopped.result().stop if stopped.done() else None
         if stop is Stop.GONE:
             return None
         if stop is Stop.HAND_BACK and isinstance(outcome, Unanswered):
-            return _left(job, job.task, outcome)
+            return _left(job, task, outcome)
         policy = job.retry_policy(self._policy.retry)
-        return settle(job.task, job.end, outcome, policy, full_jitter)
+        return settle(task, job.end, outcome, policy, full_jitter)
+
+    async def _begin(self, job: Job) -> Task:
+        """Read the task, and tell that its attempt runs: also where it cannot be read."""
+        try:
+            job.task = task = await _read(job.claim)
+        finally:
+            fields = job.named
+            if job.claim.interrupted:
+                fields["reason"] = ErrorCode.INTERRUPTED
+            logs.change(State.RUNNING, **fields)
+        return task
 
     def _prepared(self, job: Job, task: Task) -> Attempt:
         """Build the call; AttemptFailed where there is none to make."""
-        logs.change(State.RUNNING, **job.named)
         if job.claim.interrupted and task.options.on_interrupt == "fail":
             raise AttemptFailed(Failure(ErrorCode.INTERRUPTED))
         deadline = task.options.deadline
@@ -251,6 +261,9 @@ class Executor:
 
 
 async def _read(claim: Claim) -> Task:
+    """Read a task; not one that kills whoever runs it."""
+    if claim.deaths >= DEATHS_LIMIT:
+        raise AttemptFailed(Failure(ErrorCode.POISON))
     record = (claim.task_id, claim.kind, claim.envelope, claim.request)
     if len(claim.request) > LOOP_PARSE_LIMIT:
         return await asyncio.to_thread(intake.read_record, *record)

@@ -67,6 +67,7 @@ def setup(form: Literal["console", "json"], stream: TextIO | None = None) -> Non
     handler.setFormatter(_Json() if form == "json" else _Console())
     handler.addFilter(_without_quotes)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from api_contracts.client.record import count
 from api_contracts.names import Queue, State
 from api_contracts.requests import CELERY_TASKS
 
@@ -29,8 +30,9 @@ class Look:
     queue: Queue = Queue.INTERACTIVE
     #: State of a task that is rung for: what was lost tells itself from it.
     state: State = State.QUEUED
-    #: Whether a task that is over was cancelled, and what is to be counted for it.
+    #: Whether a task that is over was cancelled, and behind which claim; what is to be counted.
     cancelled: bool = False
+    attempt: int = 0
     uncounted: str = ""
 
 
@@ -38,9 +40,15 @@ def read_look(task_id: str, reply: Sequence[bytes]) -> Look:
     """Read the reply of ``look.lua``."""
     word, *rest = reply
     if word == b"over":
-        ended, kind, uncounted = (part.decode(errors="replace") for part in rest)
-        cancelled = ended == State.CANCELLED
-        return Look(task_id, Word.OVER, kind=kind, cancelled=cancelled, uncounted=uncounted)
+        ended, kind, attempt, uncounted = rest
+        return Look(
+            task_id,
+            Word.OVER,
+            kind=kind.decode(errors="replace"),
+            cancelled=ended == State.CANCELLED.encode(),
+            attempt=count(attempt),
+            uncounted=uncounted.decode(errors="replace"),
+        )
     if word == b"wait":
         return Look(task_id, Word.WAIT, int(rest[0]))
     kind, queue, state = (part.decode(errors="replace") for part in rest[1:])

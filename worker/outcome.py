@@ -58,6 +58,11 @@ class Unanswered:
         """The HTTP status, where an answer came at all."""
         return self.failure.status
 
+    @property
+    def request_id(self) -> str | None:
+        """The router's id of the call, where an answer had one."""
+        return self.failure.request_id
+
 
 @dataclass(frozen=True, slots=True)
 class End:
@@ -81,6 +86,9 @@ class Settlement:
     fields: Mapping[str, str | int | bytes]
     decision: Retry | GiveUp | None = None
     retry_at: int | None = None
+    #: Of the answer to the call, where one came.
+    status: int | None = None
+    request_id: str | None = None
 
     @property
     def dead(self) -> bool:
@@ -127,14 +135,21 @@ def failed(end: End, outcome: Unanswered, decision: GiveUp) -> Settlement:
         "error": error.model_dump_json(exclude_none=True),
     }
     event = ending.model_dump_json(exclude_none=True).encode()
-    return Settlement(event, State.FAILED, fields | _history(attempt), decision)
+    fields |= _history(attempt)
+    return Settlement(
+        event, State.FAILED, fields, decision,
+        status=outcome.status, request_id=outcome.request_id,
+    )  # fmt: skip
 
 
 def hand_back(end: End, outcome: Unanswered) -> Settlement:
     """Leave a task to another worker, at no cost: its call did not fail."""
     fields: dict[str, str | int | bytes] = {"due_at": end.now, "rung_at": end.now}
     fields |= _history(_attempt(end.claim, outcome))
-    return Settlement(b"", State.QUEUED, fields, retry_at=end.now)
+    return Settlement(
+        b"", State.QUEUED, fields, retry_at=end.now,
+        status=outcome.status, request_id=outcome.request_id,
+    )  # fmt: skip
 
 
 def _retrying(end: End, outcome: Unanswered, retry: Retry) -> Settlement:
@@ -155,7 +170,10 @@ def _retrying(end: End, outcome: Unanswered, retry: Retry) -> Settlement:
     }
     event = notice.model_dump_json(exclude_none=True).encode()
     fields |= _history(attempt)
-    return Settlement(event, State.RETRYING, fields, retry, next_at)
+    return Settlement(
+        event, State.RETRYING, fields, retry, next_at,
+        status=outcome.status, request_id=outcome.request_id,
+    )  # fmt: skip
 
 
 def _completed(task: Task, end: End, outcome: Answered) -> Settlement:
@@ -188,7 +206,10 @@ def _completed(task: Task, end: End, outcome: Answered) -> Settlement:
     text = result.model_dump_json().encode()
     fields: dict[str, str | int | bytes] = {"ended_at": end.now, "result": text}
     event = _completion(result, text, end)
-    return Settlement(event, State.COMPLETED, fields | _history(attempt))
+    fields |= _history(attempt)
+    return Settlement(
+        event, State.COMPLETED, fields, status=outcome.status, request_id=outcome.request_id
+    )
 
 
 def _paid(attempts: Iterable[Attempt]) -> Iterator[Usage]:

@@ -23,7 +23,7 @@ from worker import logs
 from worker.look import Look, Word
 from worker.metrics import Metrics
 from worker.store import Store
-from worker.telemetry import CAUSES
+from worker.telemetry import CAUSES, kind_label
 
 #: Longest pause between two rounds, in seconds; with the lease it makes up the 30 s.
 REAP_S: Final = 3.0
@@ -71,4 +71,6 @@ class Reaper:
         """Count how a task ended, where nobody has."""
         uncounted = self._metrics.tally.known(look.uncounted)
         if await self._duties.over(look.task_id, uncounted) and look.cancelled:
-            logs.change(State.CANCELLED, task_id=look.task_id, kind=look.kind)
+            # Anybody may have written the record, and anything.
+            kind = kind_label(look.kind)
+            logs.change(State.CANCELLED, task_id=look.task_id, attempt=look.attempt, kind=kind)

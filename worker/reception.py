@@ -126,7 +126,7 @@ class Reception:
         refusal = await self._store.refuse(task_id, kind, error, _now_ms(), count)
         if refusal is Refusal.NEW:
             self._metrics.decided("", GiveUp(failure, Reason.NOT_RETRYABLE))
-            logs.change(State.FAILED, task_id=task_id, kind=kind, code=failure.code)
+            logs.change(State.FAILED, task_id=task_id, attempt=0, kind=kind, code=failure.code)
         return refusal is not Refusal.TAKEN
 
 

@@ -197,13 +197,16 @@ class Router:
 
     def without_keys(self, failure: Failure) -> Failure:
         """Take every key out of a failure's words: some servers repeat one that they refuse."""
-        hidden = self._credentials.hidden
         return replace(
             failure,
-            message=hidden(failure.message),
-            provider_code=failure.provider_code and hidden(failure.provider_code),
-            request_id=failure.request_id and hidden(failure.request_id),
+            message=self._credentials.hidden(failure.message),
+            provider_code=self.hide_keys(failure.provider_code),
+            request_id=self.hide_keys(failure.request_id),
         )
+
+    def hide_keys(self, text: str | None) -> str | None:
+        """Take every key out of a text that an answer has, if it has it."""
+        return text and self._credentials.hidden(text)
 
     @property
     def connections(self) -> dict[str, int]:

@@ -33,6 +33,8 @@ from worker.telemetry import TaskEnd
 TIMER_LATE_S: Final = 0.01
 #: Pause between two tries to write to a Redis whose memory is full, in seconds.
 FULL_PAUSE_S: Final = 0.2
+#: What lines call an attempt that is left to another worker: its task is queued again.
+HANDED_BACK: Final = "handed_back"
 
 #: Decides what follows from a failure of the store.
 Otherwise = Callable[[Failure], Settlement]
@@ -188,11 +190,12 @@ def _task_end(job: Job, state: State) -> TaskEnd:
 def _log(job: Job, settlement: Settlement) -> None:
     fields = job.named
     fields["seconds"] = round(job.seconds, 3)
+    fields["status"] = settlement.status
+    fields["request_id"] = settlement.request_id
+    if settlement.state is State.QUEUED:
+        fields["reason"] = HANDED_BACK
     if settlement.decision is not None:
-        failure = settlement.decision.failure
-        fields["code"] = failure.code
-        fields["status"] = failure.status
-        fields["request_id"] = failure.request_id
+        fields["code"] = settlement.decision.failure.code
     if isinstance(settlement.decision, Retry):
         fields["delay_ms"] = settlement.decision.delay_ms
     elif settlement.decision is not None:

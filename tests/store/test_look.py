@@ -119,3 +119,12 @@ def test_what_is_due_goes_to_one_taker(scripts: Scripts) -> None:
     assert take(10) == [b"past"]
     assert take(10) == []
     assert client.zscore(KEYS.due, "older") == pytest.approx(now_ms() + 10_000, abs=5_000)
+
+
+def test_a_task_that_was_cancelled_is_told_once_with_its_last_attempt(scripts: Scripts) -> None:
+    task = created(scripts)
+    scripts.claim(task.id, "token")
+    assert scripts.cancel(task.id) == b"cancelled"
+    told = look(scripts, task)
+    assert (told.word, told.kind, told.attempt) == (Word.CANCELLED, "chat", 1)
+    assert look(scripts, task).word is Word.GONE

@@ -4,7 +4,7 @@
 -- ARGV  when the oldest doorbell that waits was rung, in the interactive and in the batch queue:
 --       unix ms, 'empty' or 'unknown'; ms until the next look; ms to leave a timer to ring first
 --
--- Returns {'over', state, kind, what is to be counted} where nobody needs to look again;
+-- Returns {'over', state, kind, attempt, what is to be counted} where nobody needs to look again;
 -- {'wait', when}; {'ring', when, kind, queue, state}.
 --
 -- Queues are first in, first out. So a doorbell is lost where its queue is empty, or where the
@@ -18,12 +18,13 @@ end
 
 local record = KEYS[1]
 local f = redis.call('HMGET', record,
-  'state', 'created_at', 'due_at', 'lease_until', 'rung_at', 'kind', 'queue', 'uncounted')
+  'state', 'created_at', 'due_at', 'lease_until', 'rung_at', 'kind', 'queue', 'attempt',
+  'uncounted')
 local state = f[1]
 -- A queued task that was handed back or replayed is due since then.
 local since = ({queued = f[3] or f[2], retrying = f[3], running = f[4]})[state or '']
 if not since then
-  return {'over', state or '', f[6] or '', f[8] or ''}
+  return {'over', state or '', f[6] or '', f[8] or '', f[9] or ''}
 end
 since = number(since)
 

@@ -42,7 +42,7 @@ from api_contracts.events import (
     parse_event,
 )
 from api_contracts.names import DEFAULT_PREFIX, EVENT_FIELD, CeleryTask, Keys, Queue, State
-from api_contracts.options import Options, RetryPolicy
+from api_contracts.options import Options, RetryPolicy, Trace
 from api_contracts.requests import (
     BODY_LIMIT,
     CELERY_TASKS,
@@ -108,6 +108,7 @@ __all__ = [
     "TaskId",
     "TaskNotFound",
     "Timings",
+    "Trace",
     "Usage",
     "VisionTask",
     "check_image_url",

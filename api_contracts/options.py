@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
@@ -22,11 +23,23 @@ from api_contracts.names import Queue
 RESULT_TTL_MAX = 30 * 86_400
 #: Longest JSON of ``metadata``, in bytes: it is echoed in every result.
 METADATA_LIMIT = 16_384
+#: Longest ``tracestate``, in characters: as many as W3C asks everybody to carry.
+TRACESTATE_LIMIT = 512
 #: Dates before this are seconds written for milliseconds, in unix ms (2001-09-09).
 EARLIEST_MS = 1_000_000_000_000
 #: The last millisecond of the year 9999, in unix ms; scripts count exactly up to 2^53.
 LATEST_MS = 253_402_300_799_999
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: Version, trace, span and flags.
+_TRACEPARENT: Final = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
+#: An id of zeros stands for none.
+_NO_ID: Final = r"-(0{16}|0{32})-"
+#: A part of ``tracestate``. SDKs may log one that is none.
+_MEMBER: Final = (
+    r"([a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})="
+    r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
+_TRACESTATE: Final = rf"({_MEMBER}(,[ \t]*{_MEMBER})*)?"
 
 
 def _unix_ms(value: object) -> object:
@@ -45,6 +58,20 @@ def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
         message = f"has more than {METADATA_LIMIT} bytes of JSON"
         raise ValueError(message)
     return metadata
+
+
+def _check_traceparent(traceparent: str) -> str:
+    if re.search(_NO_ID, traceparent):
+        message = "must not have an id of zeros, which stands for none"
+        raise ValueError(message)
+    return traceparent
+
+
+def _check_tracestate(tracestate: str) -> str:
+    if not re.fullmatch(_TRACESTATE, tracestate):
+        message = "must be key=value, or some of them with commas between"
+        raise ValueError(message)
+    return tracestate
 
 
 #: A moment as unix time in milliseconds.
@@ -91,6 +118,25 @@ class RetryPolicy(Closed):
         return min(self.cap_s, self.base_s * growth)
 
 
+class Trace(Closed):
+    """Where in a trace a task was enqueued: two headers of W3C's Trace Context.
+
+    OpenTelemetry's propagators write a mapping of this form. Whoever enqueues a task again with
+    the same id or idempotency key may say another: the first one stands.
+    """
+
+    traceparent: Annotated[
+        str,
+        Field(pattern=_TRACEPARENT, json_schema_extra={"not": {"pattern": _NO_ID}}),
+        AfterValidator(_check_traceparent),
+    ] = Field(description="Version 00, the trace's id, the span's id, and the flags.")
+    tracestate: Annotated[
+        str,
+        Field(max_length=TRACESTATE_LIMIT, json_schema_extra={"pattern": f"^{_TRACESTATE}$"}),
+        AfterValidator(_check_tracestate),
+    ] = Field(default="", description="What tracing systems add for themselves.")
+
+
 class Options(Closed):
     """What a producer may say about one task. Every field has a default."""
 
@@ -130,6 +176,9 @@ class Options(Closed):
         default_factory=dict,
         description=f"Echoed in the result; never read. At most {METADATA_LIMIT} bytes of JSON.",
         repr=False,
+    )
+    trace: Trace | None = Field(
+        default=None, description="Where the task's spans belong; unset, to a trace of its own."
     )
 
     @property

@@ -13,7 +13,7 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.exceptions import RedisError
 
-from api_contracts.client import compose, connection, flows, letters
+from api_contracts.client import compose, connection, flows, letters, tracing
 from api_contracts.client.reassembler import Reassembler
 from api_contracts.client.servers import open_async
 from api_contracts.client.text import TextView
@@ -81,10 +81,9 @@ class AsyncClient:
         The same id, or the same idempotency key, with the same content gives the same task back;
         with another content it raises TaskExists or IdempotencyConflict.
         """
-        flow = flows.enqueue(
-            compose.checked(task), self._keys, _now_ms(), one_redis=self._one_redis
-        )
-        return AsyncHandle(self, await self._ask(flow))
+        with tracing.sending([compose.checked(task)]) as (told,):
+            flow = flows.enqueue(told, self._keys, _now_ms(), one_redis=self._one_redis)
+            return AsyncHandle(self, await self._ask(flow))
 
     async def enqueue_all(self, tasks: Iterable[Task | Mapping[str, Any]]) -> list[AsyncHandle]:
         """Enqueue many tasks, 200 in a round trip; as :meth:`enqueue` for each.
@@ -93,8 +92,9 @@ class AsyncClient:
         comes once all others are on record; to call again with the same tasks is harmless.
         """
         made = [compose.checked(task) for task in tasks]
-        flow = flows.enqueue_all(made, self._keys, _now_ms(), one_redis=self._one_redis)
-        return [AsyncHandle(self, task_id) for task_id in await self._ask(flow)]
+        with tracing.sending(made) as told:
+            flow = flows.enqueue_all(told, self._keys, _now_ms(), one_redis=self._one_redis)
+            return [AsyncHandle(self, task_id) for task_id in await self._ask(flow)]
 
     def stream(self, task_id: str, after: str | None = None) -> AsyncGenerator[Event, None]:
         """Yield a task's events, from its first or behind ``after``, to its ending.

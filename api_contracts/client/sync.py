@@ -13,7 +13,7 @@ from redis.connection import ConnectionPool
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
-from api_contracts.client import compose, connection, flows, letters
+from api_contracts.client import compose, connection, flows, letters, tracing
 from api_contracts.client.reassembler import Reassembler
 from api_contracts.client.servers import open_sync
 from api_contracts.client.text import TextView
@@ -80,10 +80,9 @@ class Client:
         The same id, or the same idempotency key, with the same content gives the same task back;
         with another content it raises TaskExists or IdempotencyConflict.
         """
-        flow = flows.enqueue(
-            compose.checked(task), self._keys, _now_ms(), one_redis=self._one_redis
-        )
-        return Handle(self, self._ask(flow))
+        with tracing.sending([compose.checked(task)]) as (told,):
+            flow = flows.enqueue(told, self._keys, _now_ms(), one_redis=self._one_redis)
+            return Handle(self, self._ask(flow))
 
     def enqueue_all(self, tasks: Iterable[Task | Mapping[str, Any]]) -> list[Handle]:
         """Enqueue many tasks, 200 in a round trip; as :meth:`enqueue` for each.
@@ -92,8 +91,9 @@ class Client:
         comes once all others are on record; to call again with the same tasks is harmless.
         """
         made = [compose.checked(task) for task in tasks]
-        flow = flows.enqueue_all(made, self._keys, _now_ms(), one_redis=self._one_redis)
-        return [Handle(self, task_id) for task_id in self._ask(flow)]
+        with tracing.sending(made) as told:
+            flow = flows.enqueue_all(told, self._keys, _now_ms(), one_redis=self._one_redis)
+            return [Handle(self, task_id) for task_id in self._ask(flow)]
 
     def stream(self, task_id: str, after: str | None = None) -> Generator[Event, None, None]:
         """Yield a task's events, from its first or behind ``after``, to its ending.

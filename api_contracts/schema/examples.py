@@ -67,6 +67,7 @@ TASKS: Final[dict[str, Example]] = {
             "retry": {"max_attempts": 3, "base_s": 0.5},
             "result_ttl": 3600,
             "metadata": {"user": 4711},
+            "trace": {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
         },
     },
     "chat with a tool": {

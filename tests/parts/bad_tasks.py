@@ -58,6 +58,15 @@ def _header(reason: str, *headers: tuple[str, Any], schema: bool = True) -> list
     ]
 
 
+def _trace(name: str, reason: str, *values: Any) -> list[Bad]:
+    rows = []
+    for value in values:
+        trace = {"traceparent": _PARENT} | {name: value}
+        task = chat() | {"options": {"trace": trace}}
+        rows.append(Bad(f"{name} {value!r:.60}", task, f"options.trace.{name}", reason))
+    return rows
+
+
 def _path(reason: str, *paths: Any, schema: bool = True) -> list[Bad]:
     return [Bad(f"path {path!s:.40}", native(path), "path", reason, schema) for path in paths]
 
@@ -80,6 +89,9 @@ _SECRETS = (
     *("key", "KEY", "a=b&api_key", "apikey", "access_token", "token", "auth-token", "X-API-Key"),
     *("subscription-key", "client_secret", "password", "sig", "signature", "id_token"),
 )
+_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+_SPAN = "00f067aa0ba902b7"
+_PARENT = f"00-{_TRACE}-{_SPAN}-01"
 
 _ENVELOPE = [
     *(
@@ -271,6 +283,37 @@ _OPTIONS = [
     *_option("metadata", _OBJECT, None, [], PROMPT),
     *_option("metadata", "has more than 16384 bytes", {"a": "é" * 8200}, schema=False),
     *_option("metadata", "more than 100 levels", {"a": nested(100)}, schema=False),
+    *_option("trace", _OBJECT, _PARENT, []),
+    *_trace(
+        "traceparent",
+        "must match",
+        *("", PROMPT, f"01-{_TRACE}-{_SPAN}-01", f"00-{_TRACE.upper()}-{_SPAN}-01", f" {_PARENT}"),
+        *(f"{_PARENT}\n", f"{_PARENT}-x", f"00-{_TRACE}-{_SPAN}", f"00-{_TRACE}{_SPAN}-01"),
+    ),
+    *_trace("traceparent", _STRING, None, 1),
+    *_trace(
+        "traceparent",
+        "must not have an id of zeros",
+        *(f"00-{'0' * 32}-{_SPAN}-01", f"00-{_TRACE}-{'0' * 16}-01"),
+    ),
+    Bad(
+        "no traceparent",
+        chat() | {"options": {"trace": {"tracestate": "a=b"}}},
+        *("options.trace.traceparent", _REQUIRED),
+    ),
+    *_trace("baggage", _UNKNOWN, PROMPT),
+    *_trace(
+        "tracestate",
+        "must be key=value",
+        *(PROMPT, "a", "=b", "a=", "A=b", "a=b=c", "a=b,", "a=é", "a=b\n", "a=b,c"),
+        *("a" * 257 + "=b", "a=" + "b" * 257, "1=b", "a@1=b"),
+    ),
+    *_trace(
+        "tracestate",
+        "must have at most 512 characters",
+        ",".join(f"a{n}=" + "b" * 170 for n in range(3)),
+    ),
+    *_trace("tracestate", _STRING, None, {"a": "b"}),
     Bad(
         "stream against stream",
         chat(stream=True) | {"options": {"stream": False}},

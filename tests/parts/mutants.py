@@ -20,6 +20,7 @@ NUMBERS = (
 NAMES = TEXTS | st.sampled_from([
     "kind", "id", "request", "vendor", "headers", "options", "path", "method", "model", "messages",
     "role", "content", "type", "image_url", "url", "stream", "stop", "tools", "metadata", "retry",
+    "trace", "traceparent", "tracestate",
 ])  # fmt: skip
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS,

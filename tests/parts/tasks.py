@@ -92,8 +92,13 @@ GOOD: dict[str, Json] = {
             "credential": "team-1_b",
             "result_ttl": 2_592_000,
             "metadata": {"a": [None, 1.5, {"b": "ü"}]},
+            "trace": {
+                "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff",
+                "tracestate": "vendor=opaque value:1, 0tenant@vendor/2=x;*-",
+            },
         }
     },
-    "nulls in options": chat() | {"options": {"stream": None, "deadline": None, "retry": None}},
+    "nulls in options": chat()
+    | {"options": dict.fromkeys(("stream", "deadline", "retry", "trace"))},
     "as deep as may be": chat(x=nested(99)),
 }

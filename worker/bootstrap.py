@@ -10,7 +10,7 @@ import socket
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from api_contracts.names import Keys
 from worker import logs
@@ -18,6 +18,7 @@ from worker.attempt import Limits
 from worker.consumer import Consumer
 from worker.credentials import Credentials
 from worker.engine import Engine
+from worker.environment import traced
 from worker.executor import Executor, Policy
 from worker.health import HealthServer, loop_answers
 from worker.leases import Leases
@@ -28,6 +29,9 @@ from worker.router import Router
 from worker.settings import Settings
 from worker.store import Store
 from worker.telemetry import BUFFERED, CONNECTIONS, FENCED, ROUND_TRIPS, Fleet
+
+if TYPE_CHECKING:
+    from worker.tracing import Tracing
 
 #: How often the worker that tells of the fleet says that it still does, in seconds.
 ELECTION_S: Final = 5.0
@@ -74,6 +78,7 @@ class WorkerProcess:
     def run(self) -> int:
         """Work until a signal ends it; return the exit status."""
         logs.setup(self._settings.log_format)
+        self._tracing = _tracing(self._settings.base_url)
         self._engine.start()
         self._engine.call(self._open, OPEN_S)
         health = self._serve_health()
@@ -84,6 +89,8 @@ class WorkerProcess:
             self._engine.call(self._close, OPEN_S)
             health.close()
             self._engine.stop()
+            if self._tracing is not None:
+                self._tracing.close()
 
     async def _open(self) -> None:
         """Build what belongs to the loop, on the loop."""
@@ -98,7 +105,9 @@ class WorkerProcess:
         credentials = Credentials(settings.api_key.get_secret_value(), settings.credentials_dir)
         self._router = Router(settings.base_url, credentials, settings.connect_s)
         leases = Leases(self._store, settings.lease_s, settings.heartbeat_s)
-        executor = Executor(self._store, self._router, leases, self._metrics, _policy(settings))
+        executor = Executor(
+            self._store, self._router, leases, self._metrics, _policy(settings), self._tracing
+        )
         reception = Reception(self._store, self._metrics)
         self._consumer = Consumer(settings, self._engine, executor, reception, self._store)
         self._pump = _part("pump", self._store.pump.run())
@@ -200,6 +209,19 @@ def _collect_less() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE, GARBAGE_OLDER)
+
+
+def _tracing(base_url: str) -> Tracing | None:
+    """Trace where that is wanted and can be: OpenTelemetry takes 0.2 s to be imported."""
+    if not traced():
+        return None
+    try:
+        from worker.tracing import Tracing  # noqa: PLC0415 - an extra, which need not be there
+    except ImportError as error:
+        advice = "pip install 'router-worker[otel]'"
+        logger.warning("nothing is traced: there is no %s; %s", error.name, advice)
+        return None
+    return Tracing(base_url, worker_name())
 
 
 def worker_name() -> str:

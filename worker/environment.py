@@ -18,6 +18,8 @@ from worker.settings import PREFIX, SECRETS, Settings, variable
 _SHOWN: Final = 60
 #: Fields whose value no error repeats: secrets, and an address that may hold one.
 _HIDDEN: Final = frozenset({*SECRETS, "base_url"})
+#: Where spans go, of all signals and of traces: a collector.
+_COLLECTOR: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 #: Kubernetes sets these in every pod beside a Service called ``router-worker…``; the last has an
 #: address as its value, ``tcp://10.0.0.1:9464``.
 _KUBERNETES: Final = re.compile(
@@ -89,6 +91,19 @@ def _exposed(folder: Path | None) -> Iterator[str]:
 def _environment() -> dict[str, str]:
     """Return the environment by upper-case names: settings are read without regard to case."""
     return {name.upper(): value for name, value in os.environ.items()}
+
+
+def traced() -> bool:
+    """Tell whether traces are wanted, by the variables that OpenTelemetry has for that.
+
+    Its SDK reads all others, and says of itself what is wrong with them.
+    """
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    exporters = os.environ.get("OTEL_TRACES_EXPORTER", "").lower().split(",")
+    if exporters != [""]:
+        return "otlp" in map(str.strip, exporters)
+    return any(map(os.environ.get, _COLLECTOR))
 
 
 def _fields() -> dict[str, str]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from api_contracts.errors import ErrorCode, InvalidTask
 from api_contracts.names import State
@@ -26,7 +26,7 @@ from worker import intake, logs
 from worker.attempt import Attempt, Limits
 from worker.claim import Claim, NotClaimed
 from worker.errors import AttemptFailed, Failure
-from worker.job import Job
+from worker.job import Job, Span
 from worker.leases import Leases
 from worker.metrics import Metrics
 from worker.outcome import Answered, Settlement, Unanswered, failed, hand_back, settle
@@ -68,23 +68,32 @@ class Policy:
     include_usage: bool
 
 
+class Tracer(Protocol):
+    """Traces attempts."""
+
+    def begin(self, claim: Claim, task: Task, ago_s: float) -> Span:
+        """Note that an attempt has begun, so many seconds ago."""
+
+
 class Executor:
     """Runs tasks, any number at once, on one loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a worker, joined here alone
         self,
         store: Store,
         router: Router,
         leases: Leases,
         metrics: Metrics,
         policy: Policy,
+        tracer: Tracer | None = None,
     ) -> None:
-        """Join the parts."""
+        """Join the parts; without a tracer, nothing is traced."""
         self._store = store
         self._router = router
         self._leases = leases
         self._metrics = metrics
         self._policy = policy
+        self._tracer = tracer
         self._settler = Settler(store, metrics, policy.lease_s)
         self._claims = asyncio.Semaphore(CLAIMS)
         self._running: set[asyncio.Task[Any]] = set()
@@ -223,6 +232,8 @@ class Executor:
             if job.claim.interrupted:
                 fields["reason"] = ErrorCode.INTERRUPTED
             logs.change(State.RUNNING, **fields)
+        if self._tracer is not None:
+            job.span = self._tracer.begin(job.claim, task, job.seconds)
         return task
 
     def _prepared(self, job: Job, task: Task) -> Attempt:
@@ -237,6 +248,8 @@ class Executor:
         body = job.claim.request
         call = protocol.build(task, body, include_usage=self._policy.include_usage)
         call = self._router.authorized(call, task.options.credential)
+        if job.span is not None:
+            call = job.span.calling(call, protocol.NAME)
         return Attempt(self._router, job.writer, self._metrics, task.vendor, protocol, call)
 
     async def _watched(self, job: Job, task: Task, attempt: Attempt) -> Answered | Unanswered:
@@ -257,6 +270,8 @@ class Executor:
         else:
             outcome = _result(job, work)
         self._metrics.called(_call_end(job, outcome, time.monotonic() - began))
+        if job.span is not None:
+            job.span.called(outcome)
         return outcome
 
 

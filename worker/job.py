@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from api_contracts.errors import ErrorCode
 from api_contracts.events import EventId
 from api_contracts.options import Options, RetryPolicy
 from api_contracts.requests import Task
 from worker.claim import Claim
 from worker.logs import Fields
-from worker.outcome import End
-from worker.protocols.base import ProtocolName
+from worker.outcome import Answered, End, Unanswered
+from worker.protocols.base import Call, ProtocolName
 from worker.telemetry import OTHER
 from worker.writer import Writer
+
+
+class Span(Protocol):
+    """An attempt in its task's trace, where it is traced."""
+
+    def calling(self, call: Call, protocol: ProtocolName) -> Call:
+        """Note that its call begins; return the call with its place in the trace."""
+
+    def called(self, outcome: Answered | Unanswered) -> None:
+        """Note what its call came to."""
+
+    def end(self, outcome: str, code: ErrorCode | None) -> None:
+        """Note what it came to itself, and with which error; nothing follows."""
 
 
 @dataclass(slots=True)
@@ -26,6 +41,7 @@ class Job:
     record: str
     task: Task | None = None
     protocol: ProtocolName = "plain"
+    span: Span | None = None
     began: float = field(default_factory=time.monotonic)
 
     def __repr__(self) -> str:
@@ -79,6 +95,11 @@ class Job:
             "vendor": self.vendor,
             "model": self.model,
         }
+
+    def end_span(self, outcome: str, code: ErrorCode | None = None) -> None:
+        """Note in its trace what it came to, where it is traced."""
+        if self.span is not None:
+            self.span.end(outcome, code)
 
     @property
     def streaming(self) -> bool:

@@ -33,7 +33,7 @@ from worker.telemetry import TaskEnd
 TIMER_LATE_S: Final = 0.01
 #: Pause between two tries to write to a Redis whose memory is full, in seconds.
 FULL_PAUSE_S: Final = 0.2
-#: What lines call an attempt that is left to another worker: its task is queued again.
+#: What lines and spans call an attempt that is left to another worker: its task is queued again.
 HANDED_BACK: Final = "handed_back"
 
 #: Decides what follows from a failure of the store.
@@ -63,6 +63,7 @@ class Settler:
             written = await self._written(job, settlement, otherwise)
         except self._store.errors as error:
             logger.error("the end of %s could not be written: %s", job, type(error).__name__)  # noqa: TRY400
+            job.end_span("unwritten")
             return False
         if written is None:
             await self.give_up(job)
@@ -95,7 +96,9 @@ class Settler:
         if not cancelled:
             logger.warning("%s is another's now", job)
             self._metrics.lease_lost()
+            job.end_span("lost")
             return
+        job.end_span(State.CANCELLED)
         if uncounted:
             logs.change(State.CANCELLED, **job.named)
             self._metrics.ended(end)
@@ -159,12 +162,15 @@ class Settler:
         return self._metrics.tally.ended(_task_end(job, settlement.state), code)
 
     def _tell(self, job: Job, settlement: Settlement) -> None:
-        """Log and count what was written."""
+        """Log, count and trace what was written."""
         _log(job, settlement)
         if settlement.decision is not None:
             self._metrics.decided(job.vendor, settlement.decision)
         if settlement.state is State.QUEUED:
             self._metrics.handed_back()
+            job.end_span(HANDED_BACK)
+        else:
+            job.end_span(settlement.state, code)
         if settlement.state.ended:
             self._metrics.ended(_task_end(job, settlement.state))
 

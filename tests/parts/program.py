@@ -100,7 +100,7 @@ class Program:
 
 def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """Leave out what would configure a program of ours, and what would proxy its calls."""
-    ours = ("ROUTER_WORKER_", "YOUROUTER_", "REDIS_", "CELERY_", "LLMOCK_", "AIMOCK_")
+    ours = ("ROUTER_WORKER_", "YOUROUTER_", "REDIS_", "CELERY_", "LLMOCK_", "AIMOCK_", "OTEL_")
     others = ("PORT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     return {
         name: value

@@ -11,7 +11,7 @@ from pydantic import SecretStr, ValidationError
 
 from api_contracts.client.connection import DEFAULT_URL
 from api_contracts.options import RetryPolicy
-from worker.environment import InvalidSettings, load
+from worker.environment import InvalidSettings, load, traced
 from worker.settings import MODELS_LIMIT, Settings, variable
 
 KEY = "sk-hush-1234"
@@ -21,7 +21,7 @@ PASSWORD = "pass-word-5678"
 @pytest.fixture(autouse=True)
 def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
-        if name.startswith("ROUTER_WORKER_") or name in ("PORT", "REDIS_URL"):
+        if name.startswith(("ROUTER_WORKER_", "OTEL_")) or name in ("PORT", "REDIS_URL"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("YOUROUTER_API_KEY", KEY)
 
@@ -331,3 +331,32 @@ def test_settings_cannot_be_changed_later() -> None:
 def test_every_setting_says_what_it_is_for() -> None:
     for name, field in Settings.model_fields.items():
         assert (field.description or "").endswith("."), variable(name)
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"}, True),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://collector:4318/v1/metrics"}, False),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_TRACES_EXPORTER": "console, OTLP"}, True),
+        ({"OTEL_TRACES_EXPORTER": "none"}, False),
+        ({"OTEL_TRACES_EXPORTER": "zipkin"}, False),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector", "OTEL_TRACES_EXPORTER": "none"},
+            False,
+        ),
+        ({"OTEL_TRACES_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "True"}, False),
+        ({"OTEL_TRACES_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "false"}, True),
+    ],
+    ids=str,
+)
+def test_traces_are_wanted_where_opentelemetrys_variables_say_so(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], *, wanted: bool
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert traced() is wanted

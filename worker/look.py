@@ -40,11 +40,11 @@ def read_look(task_id: str, reply: Sequence[bytes]) -> Look:
     """Read the reply of ``look.lua``."""
     word, *rest = reply
     if word == b"over":
-        ended, kind, attempt, uncounted = rest
+        ended, told, attempt, uncounted = rest
         return Look(
             task_id,
             Word.OVER,
-            kind=kind.decode(errors="replace"),
+            kind=told.decode(errors="replace"),
             cancelled=ended == State.CANCELLED.encode(),
             attempt=count(attempt),
             uncounted=uncounted.decode(errors="replace"),

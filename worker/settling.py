@@ -164,7 +164,9 @@ class Settler:
     def _tell(self, job: Job, settlement: Settlement) -> None:
         """Log, count and trace what was written."""
         _log(job, settlement)
+        code = None
         if settlement.decision is not None:
+            code = settlement.decision.failure.code
             self._metrics.decided(job.vendor, settlement.decision)
         if settlement.state is State.QUEUED:
             self._metrics.handed_back()

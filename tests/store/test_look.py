@@ -121,10 +121,11 @@ def test_what_is_due_goes_to_one_taker(scripts: Scripts) -> None:
     assert client.zscore(KEYS.due, "older") == pytest.approx(now_ms() + 10_000, abs=5_000)
 
 
-def test_a_task_that_was_cancelled_is_told_once_with_its_last_attempt(scripts: Scripts) -> None:
+def test_a_task_that_was_cancelled_is_told_with_its_last_attempt(scripts: Scripts) -> None:
     task = created(scripts)
     scripts.claim(task.id, "token")
     assert scripts.cancel(task.id) == b"cancelled"
     told = look(scripts, task)
-    assert (told.word, told.kind, told.attempt) == (Word.CANCELLED, "chat", 1)
-    assert look(scripts, task).word is Word.GONE
+    assert (told.word, told.cancelled, told.kind, told.attempt) == (Word.OVER, True, "chat", 1)
+    scripts.redis.hdel(KEYS.record(task.id), "uncounted")
+    assert look(scripts, task).uncounted == ""

@@ -119,7 +119,7 @@ def environments() -> dict[str, dict[str, str]]:
     """The variables that each way sets."""
     assignments = [one for _, text in unit().items("Service") for one in text.split() if "=" in one]
     names = dict(re.findall(r"^([A-Z_]+)=(.*)$", "\n".join(assignments), re.MULTILINE))
-    told = {one["name"]: "" for one in pod()["containers"][0]["env"]}
+    told = {one["name"]: "" for one in pod()["containers"][0].get("env", ())}
     return {
         "Dockerfile": IMAGE.environment,
         "systemd": names,

@@ -169,7 +169,7 @@ def test_prometheus_can_evaluate_an_alert(prometheus: Prometheus, alert: str) ->
 
 def test_what_was_refused_for_its_key_calls_somebody_at_once(prometheus: Prometheus) -> None:
     expected = {"RouterWorkerKeyRefused", "RouterWorkerDeadLetters", "RouterWorkerHostileMessages"}
-    until(lambda: expected <= prometheus.firing(), "they fire", within=20)
+    until(lambda: expected <= prometheus.firing(), "they fire", within=60)
     assert "RouterWorkerGone" not in prometheus.firing()
 
 

@@ -257,7 +257,7 @@ def test_a_worker_runs_retries_restores_refuses_and_looks_after_tasks(
         return ended == 9 and bool(told) and bool(worker.samples("redeliveries_total"))
 
     until(done, "all tasks have ended, and the fleet is told of", within=30)
-    assert worker.samples("parked_messages_total") == {f"queue={QUEUE}": 1}
+    assert worker.samples("parked_messages_total")[f"queue={QUEUE}"] == 1
     outcomes = [one.rsplit(",", 2)[1] for one in worker.samples("tasks_total")]
     assert set(outcomes) == {"outcome=completed", "outcome=expired", "outcome=failed"}
     assert worker.stop() == 0

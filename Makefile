@@ -34,7 +34,7 @@ lint: $(TOOLS) ## Check style, types, who imports whom, and for what is often un
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml api_contracts worker
 
-audit: $(TOOLS) ## Ask PyPI whether what we install has known holes
+audit: $(TOOLS) ## Ask whether what we install has known holes
 	@$(BIN)/python -m tests.audit
 
 demo: $(INSTALLED) ## See it all work on this machine; ARGS=--keep leaves it running

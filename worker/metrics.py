@@ -13,7 +13,6 @@ import platform
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from typing import Final
 
@@ -74,6 +73,7 @@ from worker.telemetry import (
     kind_label,
     model_label,
     vendor_label,
+    version_of,
 )
 
 #: Values of counters and gauges, by label where a metric has one.
@@ -318,15 +318,8 @@ class Metrics:
 
 
 def _build() -> tuple[str, ...]:
-    """Tell which version of what runs; ``unknown`` where it was not installed as a package."""
-    return _version("router-worker"), platform.python_version(), _version("celery")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
+    """Tell which version of what runs."""
+    return version_of("router-worker"), platform.python_version(), version_of("celery")
 
 
 def _status_class(status: int | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal
 
 from api_contracts.names import State
@@ -226,6 +227,14 @@ METRICS: Final = (
     RETRY_DELAY, GIVE_UPS, DEAD_LETTERS, DEAD_WAITING, PARKED, LEASES_LOST, FENCED,
     REDELIVERIES, DROPPED, HANDED_BACK, BUFFERED, ROUND_TRIPS, BUILD,
 )  # fmt: skip
+
+
+def version_of(package: str) -> str:
+    """Tell which version of a package runs; ``unknown`` where it was not installed as one."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def kind_label(kind: str) -> str:

@@ -26,7 +26,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import blake2b
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -54,6 +53,7 @@ from worker.errors import clip
 from worker.logs import TEXT_LIMIT
 from worker.outcome import Answered, Unanswered
 from worker.protocols.base import Call, ProtocolName
+from worker.telemetry import version_of
 
 #: Name of the service, where OTEL_SERVICE_NAME says no other, and of what makes the spans.
 SERVICE: Final = "router-worker"
@@ -107,7 +107,7 @@ class Tracing:
             resource=_resource(worker), id_generator=self._ids, shutdown_on_exit=False
         )
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        self._tracer = self._provider.get_tracer(SERVICE, _version())
+        self._tracer = self._provider.get_tracer(SERVICE, version_of("router-worker"))
         url = urlsplit(base_url)
         self._server: dict[str, Any] = {
             "server.address": url.hostname or "",
@@ -311,14 +311,7 @@ def _resource(worker: str) -> Resource:
     """Say who exports; the environment has the last word."""
     ours = {
         "service.name": SERVICE,
-        "service.version": _version(),
+        "service.version": version_of("router-worker"),
         "service.instance.id": worker,
     }
     return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
-
-
-def _version() -> str:
-    try:
-        return version("router-worker")
-    except PackageNotFoundError:
-        return "unknown"

@@ -12,6 +12,7 @@ Exceptions of the client library::
       StoreUnavailable       (ConnectionError)
       ResultTimeout          (TimeoutError)
       StreamReset
+      NotOpened                              encrypted, and no key here opens it
       NotDead                                no dead letter that can be replayed or dropped
       TaskEnded                              asked for a result, got another ending
         TaskFailed
@@ -23,13 +24,15 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 #: Longest error message kept of a router's answer, in bytes of UTF-8: enough for every real one,
 #: and an HTML page from a proxy does not fill the log.
 MESSAGE_LIMIT = 2048
+#: What to do where something is encrypted and there is no key at all.
+SET_KEYS: Final = "set ROUTER_WORKER_ENCRYPTION_KEYS to the keys of its producers and workers"
 
 
 class ErrorCode(StrEnum):
@@ -52,6 +55,7 @@ class ErrorCode(StrEnum):
     DEADLINE = "deadline"
     INTERRUPTED = "interrupted"
     POISON = "poison"
+    NO_KEY = "no_key"
     STORE = "store"
     INTERNAL = "internal"
 
@@ -75,6 +79,7 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.DEADLINE: "The task's deadline leaves no time for this.",
     ErrorCode.INTERRUPTED: "The worker was interrupted, and the task asked not to be restarted.",
     ErrorCode.POISON: "Every worker that ran the task died.",
+    ErrorCode.NO_KEY: "The task is encrypted with a key that the worker does not have.",
     ErrorCode.STORE: "Redis could not take the task's events.",
     ErrorCode.INTERNAL: "The worker failed in a way that it does not know.",
 }
@@ -207,6 +212,21 @@ class ResultTimeout(RouterWorkerError, TimeoutError):
 
 class StreamReset(RouterWorkerError):
     """The text shown so far is void: the task was restarted. Iterate events to follow it."""
+
+
+class NotOpened(RouterWorkerError):
+    """What a task says is encrypted and does not open here, or is plain and must not be.
+
+    ``reason`` tells which: no key of ours fits, it was altered (or is another task's), or it is
+    plain. The message says what to set.
+    """
+
+    def __init__(
+        self, message: str, reason: Literal["no_key", "altered", "plain"] = "no_key"
+    ) -> None:
+        """Keep the reason beside the words."""
+        super().__init__(message)
+        self.reason = reason
 
 
 class NotDead(RouterWorkerError):

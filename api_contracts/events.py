@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from api_contracts.errors import TaskError
+from api_contracts.errors import SET_KEYS, NotOpened, TaskError
 from api_contracts.results import Result, Timings, Usage
 
 #: Largest event on a channel, in bytes. Redis drops a subscriber whose buffer outgrows its
@@ -17,6 +17,13 @@ from api_contracts.results import Result, Timings, Usage
 EVENT_LIMIT = 64 * 1024
 #: 18 digits fit Redis's 64 bits. ``[0-9]``, since ``\\d`` takes the digits of every script.
 _EVENT_ID: Final = r"^[0-9]{1,18}-[0-9]{1,18}$"
+#: How every event of ours begins, and what follows in one that is encrypted: `"sealed":"…"}`, its
+#: last field. Other programs may write events otherwise; then they are none of the encrypted ones.
+HEAD: Final = re.compile(
+    rb'\{"id":"[0-9]{1,18}-[0-9]{1,18}","task_id":"[^"\\]{1,64}",'
+    rb'(?:"type":"[a-z]+","at":-?[0-9]+|"at":-?[0-9]+,"type":"[a-z]+")'
+)
+SEALED: Final = b',"sealed":"'
 
 
 class EventId(NamedTuple):
@@ -132,12 +139,17 @@ _EVENT: TypeAdapter[Event | Stored] = TypeAdapter(
 def parse_event(data: bytes | str) -> Event | Stored:
     """Read an event from a channel or a log; ValueError, without its text, where it is none.
 
+    NotOpened where it is encrypted: :mod:`.client.box` opens it first.
+
     Chunks are the router's own JSON. What pydantic's reader refuses in it (half of a surrogate
     pair, 200 levels, a number of 5,000 digits) goes through Python's, at 10 times the cost.
     """
     try:
         return _EVENT.validate_json(data)
     except ValidationError as error:
+        if is_sealed(data):
+            message = f"the event is encrypted: {SET_KEYS}"
+            raise NotOpened(message) from None
         if error.errors(include_url=False)[0]["type"] != "json_invalid":
             raise
         try:
@@ -145,6 +157,13 @@ def parse_event(data: bytes | str) -> Event | Stored:
         except (ValueError, RecursionError):
             raise error from None
     return _EVENT.validate_python(value)
+
+
+def is_sealed(data: bytes | str) -> bool:
+    """Tell an event that is encrypted from any other text."""
+    text = data.encode(errors="replace") if isinstance(data, str) else data
+    head = HEAD.match(text)
+    return head is not None and text.startswith(SEALED, head.end())
 
 
 def _number(digits: str) -> int | float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-#: Prefix of every key and channel; a setting (``ROUTER_WORKER_PREFIX``) for shared servers.
+#: Prefix of every key and channel of tasks; a setting (``ROUTER_WORKER_PREFIX``). Queues have none.
 DEFAULT_PREFIX = "rw"
 
 #: Field of a log entry that holds the event's JSON, the same bytes as on the channel.
@@ -53,6 +53,8 @@ class Keys:
     """Redis keys and channels under one prefix."""
 
     prefix: str = DEFAULT_PREFIX
+    #: Whether live channels are sharded, as on a cluster: `SPUBLISH` and `SSUBSCRIBE`.
+    sharded: bool = False
 
     def record(self, task_id: str) -> str:
         """Hash: envelope, request, state, attempt, result."""
@@ -90,6 +92,15 @@ class Keys:
     def cancel(self) -> str:
         """Pub/sub channel: ids of tasks that were cancelled while they ran; every worker hears."""
         return f"{self.prefix}:cancel"
+
+    @property
+    def workers(self) -> str:
+        """Sorted set: name of a worker → unix time in ms of its last sign of life."""
+        return f"{self.prefix}:workers"
+
+    def worker(self, name: str) -> str:
+        """Name the string in which a worker says what it does, as JSON."""
+        return f"{self.prefix}:worker:{name}"
 
     def idempotency(self, tenant: str, key: str) -> str:
         """Name the string with the id of the task that first used this key of this tenant."""

@@ -3,6 +3,7 @@
 One server of a kind runs for the whole session; each test that asks for it gets it empty.
 """
 
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,13 +18,19 @@ from tests.parts import network
 from tests.parts.aimock import COMMAND as AIMOCK
 from tests.parts.aimock import Aimock
 from tests.parts.backends import RedisBackend
+from tests.parts.foreign import RedisQueue
+from tests.parts.gate import Gate
 from tests.parts.llmock import Llmock
 from tests.parts.need import need
+from tests.parts.program import ROOT
 from tests.parts.sentinels import Sentinels
 from tests.parts.worker import API_KEY, Worker
 from worker import embedded
 
 network.switch_off()
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and so what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two noisy cores: an example's time says nothing. The seed is fixed, so that a build that fails
 # fails again; `--hypothesis-profile=default` searches further.
@@ -45,6 +52,13 @@ class StartValkey(Protocol):
         self, *, port: int = 0, persistence: bool = True, **options: str
     ) -> embedded.EmbeddedServer:
         """Start a server of the test's own."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a suite in one process, in its order: its tests share servers and a worker."""
+    for item in items:
+        suite = item.path.relative_to(ROOT / "tests").parts[0]
+        item.add_marker(pytest.mark.xdist_group(suite))
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +129,12 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
+@pytest.fixture
+def queue(redis: redis.Redis) -> RedisQueue:
+    """The queue of workers on that server."""
+    return RedisQueue(redis)
+
+
 @pytest.fixture(params=["fakeredis", "valkey"])
 def redis_backend(request: pytest.FixtureRequest) -> RedisBackend:
     """Both kinds of Redis in turn, empty."""
@@ -166,6 +186,14 @@ def llmock(_llmock: Llmock) -> Iterator[Llmock]:
     _llmock.reset()
     yield _llmock
     _llmock.program.resume()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """The way to the router, with nobody behind it: it answers what the test tells it."""
+    gate = Gate()
+    yield gate
+    gate.close()
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from api_contracts import jsontext
 from api_contracts.names import CeleryTask
@@ -26,6 +27,8 @@ MESSAGE_LIMIT: Final = 2 * BODY_LIMIT
 #: Most that is read beside the body of a message that is too large, in bytes; Celery's own
 #: producers write about 1 KiB.
 HEAD_LIMIT: Final = 64 * 1024
+#: As much of the body of a message from AMQP as is written for people, in bytes.
+WRITTEN_LIMIT: Final = 32 * 1024
 #: Headers that make Celery wait for, drop or unpack a message, and what to say instead.
 _REFUSED_HEADERS: Final = {
     "eta": "let the producer wait",
@@ -53,19 +56,44 @@ class NotAMessage(ValueError):
     place: Place | None = None
 
 
+class Content(NamedTuple):
+    """A message as it comes by AMQP: what its properties say, and its body."""
+
+    content_type: object
+    content_encoding: object
+    headers: Mapping[Any, Any]
+    body: bytes
+
+    @property
+    def written(self) -> bytes:
+        """The message as it would stand on Redis, for people to look at: its beginning."""
+        try:
+            headers: object = _plain(self.headers)
+        except NotAMessage as error:
+            headers = str(error)
+        body = base64.b64encode(self.body[:WRITTEN_LIMIT]).decode()
+        return json.dumps(_message(self, headers) | {"body": body}).encode()
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """A message that Celery may see."""
 
-    #: As kombu has it.
+    #: As kombu has it on Redis; without its body, where it came by AMQP.
     message: dict[str, Any]
     arguments: list[Any]
     keywords: dict[str, Any]
+    content: Content | None = None
 
     @property
     def is_doorbell(self) -> bool:
         """Whether it carries the id of a task on record, and no task."""
         return len(self.arguments) == 1 and is_task_id(self.arguments[0])
+
+    @property
+    def text(self) -> bytes:
+        """It as it came, but for how its JSON is laid out, and for where it came from."""
+        return json.dumps(self.message).encode() if self.content is None else self.content.written
 
 
 def admit(item: bytes, queue: str) -> Admitted:
@@ -77,11 +105,13 @@ def admit(item: bytes, queue: str) -> Admitted:
     try:
         if len(item) > MESSAGE_LIMIT:
             message = _head(item)
-            raise NotAMessage(f"has {len(item)} bytes; at most {MESSAGE_LIMIT} are taken")  # noqa: TRY301
+            raise _too_large(len(item))
         message = _mapping(_loaded(item, "message"), "message")
-        arguments, keywords = _check(message)
+        _check(message)
+        _check_properties(_mapping(message.get("properties"), "properties"))
+        arguments, keywords = _called(_decoded(message.get("body")))
     except NotAMessage as error:
-        error.place = _place(message)
+        error.place = _place(message, lambda: _decoded(message.get("body")))
         raise
     # What it says of that is its producer's: it would stand in logs and metrics, and it would go
     # back there.
@@ -89,8 +119,45 @@ def admit(item: bytes, queue: str) -> Admitted:
     return Admitted(message, arguments, keywords)
 
 
-def _check(message: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Check all but arguments and keywords, and return them."""
+def admit_content(content: Content) -> Admitted:
+    """Read a message as it comes by AMQP. NotAMessage where it is to be turned away."""
+    message: dict[str, Any] = {}
+    try:
+        message = _message(content, _plain(content.headers))
+        if len(content.body) > MESSAGE_LIMIT:
+            raise _too_large(len(content.body))
+        _check(message)
+        arguments, keywords = _called(content.body)
+    except NotAMessage as error:
+        small = content.body if len(content.body) <= MESSAGE_LIMIT else b""
+        error.place = _place(message, lambda: small)
+        raise
+    return Admitted(message, arguments, keywords, content)
+
+
+def _message(content: Content, headers: object) -> dict[str, Any]:
+    return {
+        "content-type": content.content_type,
+        "content-encoding": content.content_encoding,
+        "headers": headers,
+    }
+
+
+def _plain(headers: Mapping[Any, Any]) -> dict[str, Any]:
+    """Write headers as JSON has them: those of AMQP may have bytes, decimals and moments, too."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(headers, default=str, skipkeys=True))
+    except (ValueError, RecursionError):
+        raise NotAMessage("its headers are not JSON") from None
+    return plain
+
+
+def _too_large(size: int) -> NotAMessage:
+    return NotAMessage(f"has {size} bytes; at most {MESSAGE_LIMIT} are taken")
+
+
+def _check(message: dict[str, Any]) -> None:
+    """Check what stands beside the body, but for what only Redis has there."""
     try:
         jsontext.check(message)
     except ValueError as error:
@@ -99,11 +166,6 @@ def _check(message: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         if message.get(name) != value:
             raise NotAMessage(f"its {name} is not {value}")
     _check_headers(_mapping(message.get("headers"), "headers"))
-    _check_properties(_mapping(message.get("properties"), "properties"))
-    arguments, keywords, embedded = _parts(message.get("body"))
-    if embedded and any(embedded.values()):
-        raise NotAMessage("it asks for a chain or a callback; read the task's channel instead")
-    return arguments, keywords
 
 
 def _check_headers(headers: dict[str, Any]) -> None:
@@ -126,13 +188,24 @@ def _check_properties(properties: dict[str, Any]) -> None:
         raise NotAMessage("its property delivery_info lacks exchange or routing_key")
 
 
-def _parts(body: object) -> list[Any]:
-    """Read a body: ``[arguments, keywords, embedded]``, as protocol 2 has it."""
+def _decoded(body: object) -> bytes:
     try:
-        text = base64.b64decode(body, validate=True) if isinstance(body, str) else b""
+        return base64.b64decode(body, validate=True) if isinstance(body, str) else b""
     except (binascii.Error, ValueError):
         raise NotAMessage("its body is not base64") from None
-    parts = _loaded(text, "body")
+
+
+def _called(body: bytes) -> tuple[list[Any], dict[str, Any]]:
+    """Read arguments and keywords of a call that asks for nothing else."""
+    arguments, keywords, embedded = _parts(body)
+    if embedded and any(embedded.values()):
+        raise NotAMessage("it asks for a chain or a callback; read the task's channel instead")
+    return arguments, keywords
+
+
+def _parts(body: bytes) -> list[Any]:
+    """Read a body: ``[arguments, keywords, embedded]``, as protocol 2 has it."""
+    parts = _loaded(body, "body")
     if not (
         isinstance(parts, list)
         and [type(part) for part in parts] in ([list, dict, dict], [list, dict, type(None)])
@@ -141,7 +214,7 @@ def _parts(body: object) -> list[Any]:
     return parts
 
 
-def _place(message: dict[str, Any]) -> Place | None:
+def _place(message: dict[str, Any], body: Callable[[], bytes]) -> Place | None:
     """Tell where the producer of a message looks; None for a doorbell, which has a record."""
     headers = message.get("headers")
     name, message_id = map((headers if isinstance(headers, dict) else {}).get, ("task", "id"))
@@ -149,7 +222,7 @@ def _place(message: dict[str, Any]) -> Place | None:
     if kind is None:
         return None
     try:
-        arguments, keywords, _ = _parts(message.get("body"))
+        arguments, keywords, _ = _parts(body())
     except NotAMessage:
         return Place(str(message_id), kind) if is_task_id(message_id) else None
     said = read_message(kind, tuple(arguments), keywords, message_id)

@@ -7,21 +7,24 @@ offers beyond delivering it (pools, retries, results, time limits, events) is of
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from celery import Celery
 from celery.app.amqp import AMQP
 from celery.apps.worker import Worker as CeleryWorker
+from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.threads import bound_open_broker_sockets  # type: ignore[attr-defined]
 from celery.worker import WorkController, state
 from kombu import Connection
 from kombu import Queue as KombuQueue
 
+from api_contracts.client.brokers import amqp_address, is_amqp
 from api_contracts.client.servers import kombu_address
 from api_contracts.names import Queue
+from worker import rabbitmq, transport
 from worker.store import UNACKED, UNACKED_INDEX
-from worker.transport import Door, guarded_transport
 
 #: Called at each signal that asks the worker to leave; with True where it is to leave at once.
 #: It runs in the main thread, between any two steps of it.
@@ -50,6 +53,10 @@ _LEAVE: Final = ("SIGTERM", "SIGINT", "SIGHUP")
 _LEAVE_AT_ONCE: Final = ("SIGQUIT",)
 
 
+class Door(transport.Door, rabbitmq.Door, Protocol):
+    """What happens to messages at the door, whichever server they come from."""
+
+
 class BrokerConnection(Connection):
     """A connection that is never long between two tries, and keeps its transport."""
 
@@ -58,6 +65,11 @@ class BrokerConnection(Connection):
         transport = self.transport_cls
         super().switch(conn_str)
         self.transport_cls = transport
+
+    def as_uri(self, *arguments: Any, **options: Any) -> str:
+        """Name the server by its URL; kombu would write our transport's class for its scheme."""
+        address = super().as_uri(*arguments, **options).partition("://")[2]
+        return f"{self.transport.driver_type}://{address}"
 
     def ensure_connection(  # type: ignore[override]  # its own, whatever they are
         self, *arguments: Any, **options: Any
@@ -103,13 +115,24 @@ class Worker(CeleryWorker):
     hub: Any
 
     def ask_again(self) -> None:
-        """Let Celery see now whether it may ask for messages; any thread may call this.
+        """Let Celery see now whether it may ask for messages, or is to leave.
 
-        It sees to that in each of its rounds, which are up to a second apart. Where it has no hub,
-        as on Windows, it must be left to that.
+        It sees to that in each of its rounds, which are up to a second apart on Redis, and five on
+        RabbitMQ. Any thread may call this, but the one that runs Celery does not wake itself. Where
+        it has no hub, as on Windows, it must be left to that.
         """
         if self.hub is not None:
             self.hub.call_soon(_nothing)
+
+    def setup_logging(self, colorize: bool | None = None) -> Any:  # noqa: FBT001 - Celery's
+        """Let Celery log as it does, but for what it would do by default some day.
+
+        At each lost connection it says that it cancels tasks, which it does not: it was told so.
+        """
+        handled = super().setup_logging(colorize)
+        # It lets each of these through, from here on.
+        warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+        return handled
 
     def install_platform_tweaks(self, worker: WorkController) -> None:
         """Answer the signals that end a process."""
@@ -119,7 +142,7 @@ class Worker(CeleryWorker):
                 signal.signal(signal.Signals[name], self._on_signal)
 
     def _on_signal(self, number: int, _: object) -> None:
-        # Celery's consumer looks at this in each of its rounds, a second apart at most.
+        # Celery's consumer looks at this in its next round.
         state.should_stop = 0  # type: ignore[assignment]
         bound_open_broker_sockets(self.consumer.connection, LEAVE_TIMEOUT_S)
         self.leave(signal.Signals(number).name in _LEAVE_AT_ONCE)
@@ -141,18 +164,22 @@ def make_worker(app: Celery, hostname: str, leave: Leave) -> Worker:
     return worker
 
 
-def make_app(broker_url: str, queues: tuple[Queue, ...], door: Door) -> Celery:
-    """Make the app of one worker process, whose messages pass the door."""
-    url, address = kombu_address(broker_url)
+def make_app(broker_url: str, queues: tuple[Queue, ...], slots: int, door: Door) -> Celery:
+    """Make the app of one worker process with so many slots, whose messages pass the door."""
+    if is_amqp(broker_url):
+        url, broker = _rabbitmq(broker_url, queues, slots, door)
+    else:
+        url, broker = _redis(broker_url, door)
     app = App("router-worker", broker=url, set_as_current=False)
     app.own_broker = url
     app.conf.update(
-        task_queues=[_queue(name) for name in queues],
+        broker,
+        task_queues=[_queue(name, made=is_amqp(broker_url)) for name in queues],
         task_default_queue=Queue.INTERACTIVE,
         task_default_exchange="",
         task_create_missing_queues=False,
         # Nothing runs in Celery's pool: the tasks hand their messages to the loop
-        # (worker/tasks.py), and the transport asks for as many as there is room for.
+        # (worker/tasks.py), and the transports ask for as many as there is room for.
         worker_pool="solo",
         worker_concurrency=1,
         # The record holds the result. A result backend costs two round trips a task, and marks
@@ -167,9 +194,6 @@ def make_app(broker_url: str, queues: tuple[Queue, ...], door: Door) -> Celery:
         broker_connection_retry_on_startup=True,
         # A Redis that refuses (demoted, its disk full) ends the worker otherwise.
         broker_channel_error_retry=True,
-        broker_transport_options=_transport_options() | address,
-        # What is no message for us never reaches kombu.
-        broker_transport=guarded_transport(door, url),
         # JSON alone: a pickle is code.
         accept_content=["json"],
         task_serializer="json",
@@ -184,11 +208,41 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-def _queue(name: Queue) -> KombuQueue:
-    return KombuQueue(name, exchange="", routing_key=name)
+def _queue(name: Queue, *, made: bool) -> KombuQueue:
+    """Write a queue; one that its transport has made need not be declared."""
+    return KombuQueue(name, exchange="", routing_key=name, no_declare=made)
 
 
-def _transport_options() -> dict[str, Any]:
+def _rabbitmq(
+    broker_url: str, queues: tuple[Queue, ...], slots: int, door: Door
+) -> tuple[str, dict[str, Any]]:
+    """Return the URL as kombu takes it, and what Celery is to know of RabbitMQ."""
+    address = amqp_address(broker_url)
+    settings = {
+        "broker_use_ssl": address["ssl"],
+        "broker_heartbeat": rabbitmq.HEARTBEAT_S,
+        "broker_transport": rabbitmq.guarded_transport(door, queues),
+        "broker_transport_options": {
+            "read_timeout": BROKER_TIMEOUT_S,
+            "write_timeout": BROKER_TIMEOUT_S,
+        },
+        "worker_prefetch_multiplier": min(rabbitmq.PREFETCH, slots),
+    }
+    return address["hostname"], settings
+
+
+def _redis(broker_url: str, door: Door) -> tuple[str, dict[str, Any]]:
+    """Return the URL as kombu takes it, and what Celery is to know of Redis."""
+    url, address = kombu_address(broker_url)
+    settings = {
+        # What is no message for us never reaches kombu.
+        "broker_transport": transport.guarded_transport(door, url),
+        "broker_transport_options": _redis_options() | address,
+    }
+    return url, settings
+
+
+def _redis_options() -> dict[str, Any]:
     return {
         "socket_timeout": BROKER_TIMEOUT_S,
         "socket_connect_timeout": BROKER_TIMEOUT_S,

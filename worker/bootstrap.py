@@ -7,13 +7,15 @@ import gc
 import logging
 import os
 import socket
+import time
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 from api_contracts.names import Keys
-from worker import logs
+from worker import logs, presence
 from worker.attempt import Limits
 from worker.consumer import Consumer
 from worker.credentials import Credentials
@@ -23,11 +25,13 @@ from worker.executor import Executor, Policy
 from worker.health import HealthServer, loop_answers
 from worker.leases import Leases
 from worker.metrics import CONTENT_TYPE, Metrics, Readings
+from worker.presence import Pace, Presence
 from worker.reaper import Reaper
 from worker.reception import Reception
 from worker.router import Router
 from worker.settings import Settings
-from worker.store import Store
+from worker.store import Store, full
+from worker.store.roll import Roll
 from worker.telemetry import BUFFERED, CONNECTIONS, FENCED, ROUND_TRIPS, Fleet
 
 if TYPE_CHECKING:
@@ -44,6 +48,8 @@ READY_S: Final = 0.8
 #: Pause before the channel of cancellations is listened to again, in seconds; the heartbeat finds
 #: what is missed meanwhile.
 RECONNECT_S: Final = 1.0
+#: Longest wait to be struck off the roll, in seconds: one round trip, unless Redis is away.
+LEAVE_S: Final = 1.0
 #: Pause until a part that goes on is cancelled again, in seconds.
 CANCEL_S: Final = 0.2
 #: Longest wait for the loop to build or close the parts, in seconds.
@@ -65,8 +71,13 @@ class WorkerProcess:
         """Build the parts; nothing runs yet."""
         self._settings = settings
         self._engine = Engine()
+        #: Its name as a candidate. Containers on the network of one host have one name, and each
+        #: may be process 1.
+        self._candidate = f"{worker_name()} {uuid4()}"
         #: Whether this worker tells for all what they would tell alike.
         self._elected = False
+        #: Whether Redis had no memory for this worker's last sign of life.
+        self._redis_full = False
         self._metrics = Metrics(
             slots=settings.concurrency,
             models=settings.models,
@@ -94,13 +105,14 @@ class WorkerProcess:
 
     async def _open(self) -> None:
         """Build what belongs to the loop, on the loop."""
-        settings = self._settings
+        settings, protection = self._settings, self._settings.protection
         self._store = Store(
             settings.redis_url.get_secret_value(),
             settings.broker_url.get_secret_value(),
             Keys(settings.prefix),
             worker_name(),
             int(settings.lease_s * 1000),
+            protection.keyring,
         )
         credentials = Credentials(settings.api_key.get_secret_value(), settings.credentials_dir)
         self._router = Router(settings.base_url, credentials, settings.connect_s)
@@ -108,21 +120,24 @@ class WorkerProcess:
         executor = Executor(
             self._store, self._router, leases, self._metrics, _policy(settings), self._tracing
         )
-        reception = Reception(self._store, self._metrics)
+        reception = Reception(self._store, self._metrics, protection.signatures)
         self._consumer = Consumer(settings, self._engine, executor, reception, self._store)
+        self._roll = Roll(self._store.link, worker_name())
         self._pump = _part("pump", self._store.pump.run())
         self._running = [
             _part("heartbeat", leases.run()),
             _part("reaper", Reaper(self._store, self._metrics).run()),
             _part("cancellations", self._hear_cancellations(leases)),
             _part("election", self._stand_for_election()),
+            _part("roll", self._sign_roll(leases, executor)),
         ]
 
     async def _close(self) -> None:
-        await self._resign()
         self._store.pump.close()
         await _cancelled(self._running)
+        await self._resign()
         await asyncio.wait({self._pump})
+        await self._leave_roll()
         await self._router.close()
         await self._store.link.close()
 
@@ -130,7 +145,7 @@ class WorkerProcess:
         """Be the worker that tells of the fleet while nobody else is."""
         while True:
             try:
-                self._elected = await self._store.duties.elected(worker_name(), TERM_MS)
+                self._elected = await self._store.duties.elected(self._candidate, TERM_MS)
             except self._store.errors:
                 self._elected = False
             await asyncio.sleep(ELECTION_S)
@@ -142,7 +157,7 @@ class WorkerProcess:
         self._elected = False
         with suppress(TimeoutError, *self._store.errors):
             async with asyncio.timeout(RESIGN_S):
-                await self._store.duties.elected(worker_name(), 0)
+                await self._store.duties.resign(self._candidate)
 
     def _fleet(self) -> Fleet | None:
         """Look at what waits and was counted, if it is ours to tell; in a scrape's thread.
@@ -155,6 +170,33 @@ class WorkerProcess:
             return self._engine.call(self._store.duties.fleet, READY_S)
         except (FutureTimeoutError, *self._store.errors):
             return None
+
+    async def _sign_roll(self, leases: Leases, executor: Executor) -> None:
+        """Say again and again that this worker lives, and what it does."""
+        pace = Pace(time.monotonic())
+        while True:
+            said = Presence(
+                slots=self._settings.concurrency,
+                taken=self._consumer.taken,
+                attempts_per_s=pace.next(executor.attempts_ended, time.monotonic()),
+                fault=self._consumer.fault(),
+                tasks=leases.oldest(presence.NAMED),
+            )
+            try:
+                await self._roll.sign(said, int(time.time() * 1000))
+                self._redis_full = False
+            except self._store.errors as error:
+                # The next sign tells as much.
+                self._redis_full = full(error)
+            await asyncio.sleep(presence.SIGN_S)
+
+    async def _leave_roll(self) -> None:
+        """Strike this worker off, unless Redis is away: then it looks as if it had died."""
+        if self._store.pump.trouble:
+            return
+        with suppress(TimeoutError, *self._store.errors):
+            async with asyncio.timeout(LEAVE_S):
+                await self._roll.leave()
 
     async def _hear_cancellations(self, leases: Leases) -> None:
         """Stop the calls of tasks that are cancelled."""
@@ -191,6 +233,8 @@ class WorkerProcess:
     def _redis_answers(self) -> str | None:
         if trouble := self._store.pump.trouble:
             return f"Redis takes no commands: {trouble}"
+        if self._redis_full:
+            return "Redis refuses what is written: its memory is full"
         try:
             self._engine.call(self._store.link.ping, READY_S)
         except FutureTimeoutError:
@@ -221,7 +265,12 @@ def _tracing(base_url: str) -> Tracing | None:
         advice = "pip install 'router-worker[otel]'"
         logger.warning("nothing is traced: there is no %s; %s", error.name, advice)
         return None
-    return Tracing(base_url, worker_name())
+    try:
+        return Tracing(base_url, worker_name())
+    except ValueError as error:
+        # So the SDK says it of some of its variables, and of others in its own log.
+        logger.warning("nothing is traced: %s", error)
+        return None
 
 
 def worker_name() -> str:
@@ -257,4 +306,5 @@ def _tell_end(part: asyncio.Task[None]) -> None:
 
 def _policy(settings: Settings) -> Policy:
     limits = Limits(settings.first_chunk_s, settings.gap_s, settings.total_s)
-    return Policy(settings.lease_s, limits, settings.retry, settings.include_usage)
+    signatures = settings.protection.signatures
+    return Policy(settings.lease_s, limits, settings.retry, settings.include_usage, signatures)

@@ -41,10 +41,14 @@ class Claim:
     kind: str
     envelope: bytes = field(repr=False)
     request: bytes = field(repr=False)
+    #: Of envelope and request, if anybody has signed them.
+    signature: bytes | None = None
     history: tuple[Attempt, ...] = ()
     #: Workers that died while they ran the task, and whether one did in the attempt before.
     deaths: int = 0
     interrupted: bool = False
+    #: How often it was queued again after failing.
+    replays: int = 0
 
 
 def read_claim(task_id: str, reply: Sequence[bytes]) -> Claim | NotClaimed:
@@ -69,7 +73,9 @@ def read_claim(task_id: str, reply: Sequence[bytes]) -> Claim | NotClaimed:
         kind=fields.get(b"kind", b"").decode(errors="replace"),
         envelope=fields.get(b"task", b""),
         request=fields.get(b"request", b""),
+        signature=fields.get(b"signature"),
         history=tuple(read_attempts(fields[name] for name in attempt_fields(fields))),
         deaths=count(fields.get(b"deaths")),
         interrupted=fields.get(b"interrupted") == fields[b"attempt"],
+        replays=count(fields.get(b"replays")),
     )

@@ -2,14 +2,16 @@
 
 A message's way:
 
-1. The transport reads it, and calls the door where it is none (:class:`worker.transport.Door`).
+1. The transport reads it, and calls the door where it is none (:class:`worker.transport.Door` on
+   Redis, :class:`worker.rabbitmq.Door` on RabbitMQ).
 2. Celery finds its task, whose strategy calls :meth:`Consumer.obey`, which hands it to the loop.
 3. There it takes a slot until its attempt is over. A foreign task is acknowledged once its record
-   is written; a doorbell was never noted.
+   is written, and a doorbell was never noted, on Redis; on RabbitMQ both are acknowledged once
+   the task is claimed, or known to be nobody's to run.
 
 Leaving, at a signal:
 
-1. No task is claimed any more; doorbells that still come are rung again, for another worker.
+1. No task is claimed any more; doorbells that still come go back, for another worker.
 2. Celery stops within a second. A message that it gets meanwhile goes back.
 3. Tasks that run may end within the grace; then, or at a second signal, they are handed back.
 4. Whatever still waits for Redis then waits for one that is away: it is given up, and comes again
@@ -81,8 +83,9 @@ class Consumer:
         self._leaves: list[Future[None]] = []
         #: What runs on the loop for a message.
         self._called: set[asyncio.Task[Any]] = set()
-        url = settings.broker_url.get_secret_value()
-        self._app = make_app(url, settings.queues, door=self)
+        self._app = make_app(
+            settings.broker_url.get_secret_value(), settings.queues, settings.concurrency, door=self
+        )
         register(self._app, self.obey)
 
     def run(self, name: str) -> int:
@@ -121,6 +124,11 @@ class Consumer:
         """How many more messages may come."""
         return self._slots.room
 
+    @property
+    def taken(self) -> int:
+        """How many slots are taken."""
+        return self._slots.taken
+
     def obey(self, read: Read, envelope: Envelope) -> None:
         """Take a slot for a message, and let the loop obey it."""
         self._slots.take()
@@ -131,7 +139,8 @@ class Consumer:
         try:
             doorbell = await self._on_record(read, envelope)
             if doorbell is not None:
-                await self._executor.run(doorbell.task_id, doorbell.kind)
+                settle = partial(self._settle, envelope)
+                await self._executor.run(doorbell.task_id, doorbell.kind, settle)
         except self._store.errors as error:
             logger.error("Redis is away (%s): a message comes again", type(error).__name__)  # noqa: TRY400
         except Exception as error:  # noqa: BLE001 - nobody waits for it who could tell
@@ -156,10 +165,19 @@ class Consumer:
             logger.error("a message met a fault of the worker: %s", logs.origin(error))  # noqa: TRY400
             reason = NotAMessage("it met a fault of the worker")
             await self._reception.turn_away(envelope.queue, envelope.text, reason)
-        # Beside what follows: the queues may be another Redis, which may be away.
-        acknowledged = partial(self._acknowledged, envelope.tag)
-        asyncio.create_task(self._tracked(acknowledged))  # noqa: RUF006 - it keeps itself
+        if envelope.settle is None:
+            # Beside what follows: the queues may be another Redis, which may be away.
+            acknowledged = partial(self._acknowledged, envelope.tag)
+            asyncio.create_task(self._tracked(acknowledged))  # noqa: RUF006 - it keeps itself
+        elif doorbell is None:
+            self._settle(envelope)
         return doorbell
+
+    def _settle(self, envelope: Envelope) -> None:
+        """Let a message not come again, where its channel sees to that."""
+        if envelope.settle is not None:
+            envelope.settle()
+            self._celery.ask_again()
 
     async def _acknowledged(self, tag: str) -> None:
         try:
@@ -170,6 +188,30 @@ class Consumer:
     def heard(self) -> None:
         """Note that Celery has heard from its queues."""
         self._slots.heard()
+
+    def came(self, queue: str, rung_at: int) -> None:
+        """Note that a doorbell has come from a queue that was rung then, in unix ms."""
+        self._store.link.queues.came(queue, rung_at)
+
+    def refuse(
+        self, queue: str, message: bytes, error: NotAMessage, settle: Callable[[], None]
+    ) -> None:
+        """Answer what is no message, or put it aside, and settle it; do not wait for that."""
+        refused = partial(self._refused, queue, message, error, settle)
+        self._engine.begin(partial(self._tracked, refused))
+
+    async def _refused(
+        self, queue: str, message: bytes, error: NotAMessage, settle: Callable[[], None]
+    ) -> None:
+        try:
+            await self._reception.turn_away(queue, message, error)
+        except self._store.errors as trouble:
+            if self._store.pump.closing:
+                # It goes back with its connection.
+                return
+            logger.error("a bad message on %s is lost: %s", queue, type(trouble).__name__)  # noqa: TRY400
+        settle()
+        self._celery.ask_again()
 
     def turn_away(self, queue: str, message: bytes, error: NotAMessage) -> None:
         """Answer what is no message, or put it aside."""
@@ -222,6 +264,8 @@ class Consumer:
 
     async def _leave(self, grace_s: float) -> None:
         logger.info("leaving; tasks that run may end within %g s", grace_s)
+        # It waits for what comes, on RabbitMQ for up to 5 s; a signal alone does not wake it.
+        self._celery.ask_again()
         await (self._executor.drain(grace_s) if grace_s else self._executor.hand_back())
         late: set[asyncio.Task[Any]] = set()
         stopped = False

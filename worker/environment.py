@@ -76,16 +76,21 @@ def secrets() -> dict[str, Any]:
 
 def _exposed(folder: Path | None) -> Iterator[str]:
     """Name the secrets that lie among the credentials, where tasks could name them for keys."""
-    for field in SECRETS:
-        name = variable(field) + FILE
-        path = _environment().get(name)
-        if not folder or not path or field == "api_key":
+    for name, path in secret_files().items():
+        if folder is None or name == variable("api_key") + FILE:
             continue
-        if Path(path).absolute().parent.resolve() == folder.resolve():
+        if path.absolute().parent.resolve() == folder.resolve():
             yield (
                 f"{variable('credentials_dir')} ({folder}) must hold keys for the router alone, "
                 f"since tasks choose among its files; move that of {name} ({path}) elsewhere"
             )
+
+
+def secret_files() -> dict[str, Path]:
+    """Return the files that hold secrets, by the variable that names each."""
+    environment = _environment()
+    names = [variable(field) + FILE for field in SECRETS]
+    return {name: Path(path) for name in names if (path := environment.get(name))}
 
 
 def _environment() -> dict[str, str]:

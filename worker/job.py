@@ -68,7 +68,8 @@ class Job:
     @property
     def end(self) -> End:
         """Its end, if that is now."""
-        return End(self.claim, self.next_event_id, self.now_ms, self.record)
+        limit = self.writer.box.event_limit
+        return End(self.claim, self.next_event_id, self.now_ms, self.record, limit)
 
     @property
     def kind(self) -> str:

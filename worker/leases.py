@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Final
 
 from worker.store import Store, full
@@ -24,6 +25,8 @@ class Leases:
         #: A heartbeat after the last renewal, so much of the lease is left.
         self._left_s = lease_s - heartbeat_s
         self._held: dict[str, Writer] = {}
+        #: Servers whose answer to a renewal is still awaited.
+        self._awaited: set[object] = set()
         #: Tasks that were cancelled in this heartbeat and in the one before: the word may come
         #: between a claim and its being held.
         self._cancelled: set[str] = set()
@@ -46,6 +49,10 @@ class Leases:
             if self._held.get(task_id) is writer:
                 del self._held[task_id]
 
+    def oldest(self, limit: int) -> tuple[str, ...]:
+        """Return the ids of the tasks that have been held longest, that many at most."""
+        return tuple(islice(self._held, limit))
+
     def holds(self, task_id: str) -> bool:
         """Tell whether an attempt of this task is held, as far as we know."""
         return task_id in self._held
@@ -62,18 +69,22 @@ class Leases:
         self.stop(Stop.GONE, task_id)
 
     async def run(self) -> None:
-        """Renew every lease at each heartbeat, in one round trip, until cancelled."""
-        while True:
-            await asyncio.sleep(self._heartbeat_s)
-            self._cancelled_before, self._cancelled = self._cancelled, set()
-            if self._held:
-                await self._renew(dict(self._held))
+        """Renew every lease at each heartbeat, in a round trip to each server, until cancelled."""
+        async with asyncio.TaskGroup() as renewals:
+            while True:
+                await asyncio.sleep(self._heartbeat_s)
+                self._cancelled_before, self._cancelled = self._cancelled, set()
+                for server, share in self._store.shares(self._held).items():
+                    # One that is away keeps nobody else's leases waiting.
+                    if server not in self._awaited:
+                        renewals.create_task(self._renew(server, share))
 
-    async def _renew(self, held: dict[str, Writer]) -> None:
+    async def _renew(self, server: object, held: dict[str, Writer]) -> None:
         """Renew these leases; where Redis is away until they have ended, stop their attempts.
 
         By then another worker may have them. The pump goes on trying.
         """
+        self._awaited.add(server)
         renewal = asyncio.ensure_future(self._renewed(held))
         try:
             done, _ = await asyncio.wait({renewal}, timeout=self._left_s)
@@ -85,6 +96,7 @@ class Leases:
             self._stop_all(held, f"Redis renews no lease ({type(error).__name__})")
         finally:
             renewal.cancel()
+            self._awaited.discard(server)
 
     async def _renewed(self, held: dict[str, Writer]) -> list[str]:
         """Renew these leases; return the ids that are no longer ours.

@@ -61,6 +61,8 @@ from worker.telemetry import (
     QUEUE_DEPTH,
     QUEUE_WAIT,
     REDELIVERIES,
+    REFUSALS,
+    REFUSED,
     RETRIES,
     RETRY_DELAY,
     SLOTS,
@@ -214,6 +216,7 @@ class Metrics:
         self._tokens = self._counter(TOKENS)
         self._cost = self._counter(COST)
         self._parked = self._counter(PARKED)
+        self._refused = self._counter(REFUSED)
         in_flight = self._gauge(IN_FLIGHT)
         self._streams, self._whole = in_flight.labels("stream"), in_flight.labels("whole")
         self._gauge(SLOTS).set(slots)
@@ -227,6 +230,8 @@ class Metrics:
             self._redeliveries.labels(cause)
         for queue in Queue:
             self._parked.labels(queue)
+        for reason in REFUSALS:
+            self._refused.labels(reason)
         self._registry.register(_Counted(self._meters, fleet, readings, self.tally))
         ProcessCollector(registry=self._registry)
 
@@ -252,7 +257,7 @@ class Metrics:
     def called(self, call: CallEnd) -> None:
         """Count a call that has ended, and its tokens as far as they are known."""
         vendor = vendor_label(call.vendor)
-        self._calls.labels(vendor, call.protocol, _status_class(call.status)).inc()
+        self._calls.labels(vendor, call.protocol, _status_class(call)).inc()
         self._attempt_seconds.labels(vendor, call.outcome).observe(call.seconds)
         usage, model = call.usage, model_label(call.model, self._models)
         for kind, tokens in (
@@ -284,6 +289,10 @@ class Metrics:
     def parked(self, queue: str) -> None:
         """Count a message that was none; ``queue`` is one that we consume."""
         self._parked.labels(queue).inc()
+
+    def refused(self, reason: str) -> None:
+        """Count a task that was not obeyed."""
+        self._refused.labels(reason).inc()
 
     def lease_lost(self) -> None:
         """Count an attempt that had become another worker's."""
@@ -322,8 +331,11 @@ def _build() -> tuple[str, ...]:
     return version_of("router-worker"), platform.python_version(), version_of("celery")
 
 
-def _status_class(status: int | None) -> str:
-    """Group a status: 429 stands alone, since what helps against it is another matter."""
-    if status is None:
-        return "none"
-    return "429" if status == _TOO_MANY_REQUESTS else f"{status // 100}xx"
+def _status_class(call: CallEnd) -> str:
+    """Group a status: 429 stands alone, since what helps against it is another matter.
+
+    A call that was stopped before its answer came is no failure of whoever was called.
+    """
+    if call.status is None:
+        return "stopped" if call.outcome == "stopped" else "none"
+    return "429" if call.status == _TOO_MANY_REQUESTS else f"{call.status // 100}xx"

@@ -25,7 +25,7 @@ from worker.usage import UNAVAILABLE, added
 #: them. What the contract, a provider's refusal or a deadline ended would only end so again.
 REPLAYABLE: Final = RETRYABLE | {
     ErrorCode.AUTHENTICATION, ErrorCode.PAYMENT_REQUIRED, ErrorCode.INTERRUPTED,
-    ErrorCode.POISON, ErrorCode.INTERNAL,
+    ErrorCode.POISON, ErrorCode.NO_KEY, ErrorCode.INTERNAL,
 }  # fmt: skip
 
 
@@ -66,12 +66,16 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The end of an attempt: the id of its event, when (unix ms), and the task's record."""
+    """The end of an attempt: the id of its event, when (unix ms), and the task's record.
+
+    ``event_limit`` is the largest event that may carry a result, in bytes.
+    """
 
     claim: Claim
     event_id: str
     now: int
     record: str
+    event_limit: int = EVENT_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +239,7 @@ def _completion(result: Result, text: bytes, end: End) -> bytes:
     )
     head = ending.model_dump_json(exclude={"result", "result_key"}).encode()
     whole = b'%b,"result":%b}' % (head[:-1], text)
-    if len(whole) <= EVENT_LIMIT:
+    if len(whole) <= end.event_limit:
         return whole
     short = ending.model_copy(update={"result_key": end.record})
     return short.model_dump_json(exclude={"result"}).encode()

@@ -55,6 +55,10 @@ class Pending(Protocol):
     """Something that becomes a command when its turn comes, and takes the reply."""
 
     @property
+    def head(self) -> Command:
+        """How the command begins, its key included; known before it is written."""
+
+    @property
     def size(self) -> int:
         """Bytes of what may be large in it, once it is a command."""
 
@@ -76,6 +80,11 @@ class Operation:
         self.size = sum(len(part) for part in command if isinstance(part, bytes))
         self.future = future
 
+    @property
+    def head(self) -> Command:
+        """The command itself."""
+        return self._command
+
     def command(self) -> Command:
         """Return the command."""
         return self._command
@@ -93,10 +102,14 @@ class Operation:
 class Pump:
     """Pipelines what is left with it, from one loop."""
 
-    def __init__(self, send: Send, passing: Passing) -> None:
-        """Take the way out; ``passing`` tells which errors are worth another try."""
+    def __init__(self, send: Send, passing: Passing, name: str = "Redis") -> None:
+        """Take the way out; ``passing`` tells which errors are worth another try.
+
+        ``name`` is what log lines call the server.
+        """
         self._send = send
         self._passing = passing
+        self._name = name
         self._pending: list[Pending] = []
         self._wake = asyncio.Event()
         self._close_at: float | None = None
@@ -166,7 +179,7 @@ class Pump:
         """Send a batch until each of its commands has its reply."""
         commands = [item.command() for item in batch]
         while not self._late():
-            replies = await self._replies(commands[: _in_one_go(batch)])
+            replies = await self._replies(commands[: in_one_go(batch)])
             for item, reply in zip(batch, replies, strict=False):
                 item.replied(reply)
             batch, commands = batch[len(replies) :], commands[len(replies) :]
@@ -174,8 +187,12 @@ class Pump:
                 return
             if self.trouble:
                 await asyncio.sleep(PAUSE_S)
+        self._refuse(batch)
+
+    def _refuse(self, batch: Sequence[Pending]) -> None:
+        """Tell the callers that the time is up."""
         for item in batch:
-            item.replied(Closed(f"Redis did not take this: {self.trouble}"))
+            item.replied(Closed(f"{self._name} did not take this: {self.trouble}"))
 
     async def _replies(self, commands: list[Command]) -> Sequence[Any]:
         """Send the commands; return the replies before the first that is worth another try."""
@@ -196,16 +213,16 @@ class Pump:
     def _note(self, trouble: str | None) -> None:
         """Keep what is wrong; log where it begins and where it is over."""
         if trouble and not self.trouble:
-            logger.warning("Redis takes no commands (%s); they wait", trouble)
+            logger.warning("%s takes no commands (%s); they wait", self._name, trouble)
         elif self.trouble and not trouble:
-            logger.warning("Redis takes commands again")
+            logger.warning("%s takes commands again", self._name)
         self.trouble = trouble
 
     def _late(self) -> bool:
         return self._close_at is not None and asyncio.get_running_loop().time() >= self._close_at
 
 
-def _in_one_go(batch: Sequence[Pending]) -> int:
+def in_one_go(batch: Sequence[Pending]) -> int:
     """Count what is sent together: one at least."""
     size = 0
     for count, item in enumerate(batch):

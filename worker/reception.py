@@ -16,10 +16,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from api_contracts.client.signatures import NO_SIGNATURES, Signatures
 from api_contracts.errors import ErrorCode, IdempotencyConflict, InvalidTask, TaskExists
 from api_contracts.names import State
 from api_contracts.requests import Task
-from worker import intake, logs
+from worker import intake, logs, trust
 from worker.admission import NotAMessage
 from worker.errors import Failure
 from worker.metrics import Metrics
@@ -42,18 +43,22 @@ logger = logging.getLogger(__name__)
 class Reception:
     """Puts foreign tasks on record, refuses broken ones, and parks what nobody can be told."""
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, metrics: Metrics, signatures: Signatures = NO_SIGNATURES
+    ) -> None:
         """Join the parts."""
         self._store = store
         self._metrics = metrics
+        self._signatures = signatures
 
     async def accept(self, message: intake.Foreign | intake.Refused) -> intake.Doorbell | None:
         """Put a message's task on record; return the doorbell that it then is, if it is one.
 
         NotAMessage where it is none, and nobody can be told.
         """
+        trusted = self._trusted(message)
         try:
-            return await self._patiently(lambda: self._accept(message))
+            return await self._patiently(lambda: self._accept(trusted))
         except self._store.errors as error:
             if passing(error):
                 raise
@@ -68,6 +73,15 @@ class Reception:
     async def put_back(self, queue: str, message: bytes) -> None:
         """Put a message back where it came from: it is the next to be taken."""
         await self._patiently(lambda: self._store.duties.put_back(queue, message))
+
+    def _trusted(self, message: intake.Foreign | intake.Refused) -> intake.Foreign | intake.Refused:
+        """Refuse a task that is not to be obeyed as it came."""
+        fault = trust.foreign_fault(self._store.keyring, self._signatures)
+        if fault is None or isinstance(message, intake.Refused):
+            return message
+        reason, error = fault
+        self._metrics.refused(reason)
+        return intake.Refused(message.task.id, message.task.kind, error)
 
     async def _patiently(self, work: Callable[[], Awaitable[Value]]) -> Value:
         """Do something with Redis, again and again while it is away or full, until we leave."""

@@ -21,7 +21,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from api_contracts.client.servers import Server
+from api_contracts.client.brokers import check_broker
+from api_contracts.client.keyring import Keyring
+from api_contracts.client.protection import Protection
+from api_contracts.client.servers import NO_CLUSTER, Server, is_cluster
+from api_contracts.client.signatures import Signatures
 from api_contracts.names import DEFAULT_PREFIX, Queue
 from api_contracts.options import RetryPolicy
 from worker.prices import Price, read_prices
@@ -96,6 +100,21 @@ def _check_redis_url(url: SecretStr) -> SecretStr:
     return url
 
 
+def _check_broker_url(url: SecretStr) -> SecretStr:
+    check_broker(url.get_secret_value())
+    return url
+
+
+def _check_encryption_keys(keys: SecretStr) -> SecretStr:
+    Keyring.of(keys.get_secret_value())
+    return keys
+
+
+def _check_signing_keys(keys: SecretStr) -> SecretStr:
+    Signatures.of(keys.get_secret_value())
+    return keys
+
+
 def _split_list(value: object) -> object:
     return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
 
@@ -120,7 +139,6 @@ def _check_models(models: frozenset[str]) -> frozenset[str]:
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Secret = Annotated[SecretStr, BeforeValidator(_raise_error)]
-RedisUrl = Annotated[Secret, AfterValidator(_check_redis_url)]
 
 
 class Settings(BaseSettings):
@@ -137,20 +155,23 @@ class Settings(BaseSettings):
         validation_alias="YOUROUTER_API_KEY",
         description="The router's key, sent as `Authorization: Bearer`; never shown.",
     )
-    redis_url: RedisUrl = Field(
+    redis_url: Annotated[Secret, AfterValidator(_check_redis_url)] = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
         validation_alias="REDIS_URL",
         description="Redis or Valkey of records and events, or its sentinels: "
-        "`sentinel://HOST:26379,HOST:26379/0?master_name=NAME`; by default one on this machine.",
+        "`sentinel://HOST:26379,HOST:26379/0?master_name=NAME`, or a cluster: "
+        "`redis-cluster://HOST:6379,HOST:6379`; by default one on this machine.",
     )
-    broker_url: RedisUrl = Field(
+    broker_url: Annotated[Secret, AfterValidator(_check_broker_url)] = Field(
         default_factory=lambda known: known["redis_url"],
-        description="Redis or Valkey of Celery's queues, where it is to be another one.",
+        description="Redis or Valkey of Celery's queues, where it is to be another one, as beside "
+        "a cluster; or RabbitMQ: `amqp://USER:PASSWORD@HOST:5672/VHOST`, `amqps://…` for TLS.",
     )
     prefix: Annotated[str, AfterValidator(_check_prefix)] = Field(
         default=DEFAULT_PREFIX,
-        description="Begins every key and channel, so that several systems can share a server; "
-        "producers and subscribers must use the same.",
+        description="Begins every key and channel of tasks; producers and subscribers must use the "
+        "same. Queues have no prefix: systems that share a server need a database or a broker "
+        "each.",
     )
     base_url: Annotated[str, AfterValidator(_check_base_url)] = Field(
         default="https://api.yourouter.ai", description="Where the router is."
@@ -228,6 +249,22 @@ class Settings(BaseSettings):
         description="Ask for the tokens of a streamed chat that says nothing of `stream_options`; "
         "without, they are estimated.",
     )
+    encryption_keys: Annotated[Secret, AfterValidator(_check_encryption_keys)] = Field(
+        default=SecretStr(""),
+        description="Keys of 32 bytes in base64, with commas between: what tasks and answers say "
+        "is encrypted in Redis with the first, and decrypted with all. Producers and subscribers "
+        "need them too.",
+    )
+    encryption_required: bool = Field(
+        default=False,
+        description="Refuse tasks that are not encrypted; in clients: answers.",
+    )
+    signing_keys: Annotated[Secret, AfterValidator(_check_signing_keys)] = Field(
+        default=SecretStr(""),
+        description="Producers' keys as `NAME:KEY`, 32 bytes in base64, with commas between: a "
+        "worker that has some obeys only tasks signed with one of them; a client signs with the "
+        "first.",
+    )
     models: Annotated[
         frozenset[str], NoDecode, BeforeValidator(_split_list), AfterValidator(_check_models)
     ] = Field(
@@ -267,6 +304,14 @@ class Settings(BaseSettings):
             cap_s=self.retry_cap_s,
         )
 
+    @property
+    def protection(self) -> Protection:
+        """The keys that encrypt and sign."""
+        return Protection(
+            Keyring.of(self.encryption_keys.get_secret_value(), required=self.encryption_required),
+            Signatures.of(self.signing_keys.get_secret_value()),
+        )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         broken = "\n".join(_broken_rules(self))
@@ -296,6 +341,13 @@ def _broken_rules(settings: Settings) -> Iterator[str]:
             f"{variable('heartbeat_s')} ({settings.heartbeat_s:g}) must be less than half of "
             f"{variable('lease_s')} ({settings.lease_s:g}), so that a lost renewal costs no lease"
         )
+    if settings.encryption_required and not settings.encryption_keys.get_secret_value():
+        yield (
+            f"{variable('encryption_required')} needs {variable('encryption_keys')}, since "
+            "nothing can be encrypted without a key"
+        )
+    if is_cluster(settings.broker_url.get_secret_value()):
+        yield f"{variable('broker_url')} {NO_CLUSTER}"
     for small, large, reason in _ORDERED:
         low, high = getattr(settings, small), getattr(settings, large)
         if low > high:

@@ -11,8 +11,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from api_contracts.client.submission import RING_AGAIN_MS
 from api_contracts.errors import ErrorCode
@@ -50,8 +50,8 @@ class Settler:
         self._store = store
         self._metrics = metrics
         self._lease_s = lease_s
-        #: Doorbells on their way, kept from the garbage collector.
-        self._rings: set[asyncio.Task[None]] = set()
+        #: What is on its way and holds no slot: doorbells, and what takes ended tasks off the list.
+        self.beside: set[asyncio.Task[None]] = set()
 
     async def settle(self, job: Job, settlement: Settlement, otherwise: Otherwise) -> bool:
         """Write what was decided, as long as the attempt is ours, and see to what follows.
@@ -136,10 +136,14 @@ class Settler:
 
     async def _write(self, job: Job, settlement: Settlement) -> bool:
         """Write a settlement; False where the attempt was no longer ours."""
-        claim, duties = job.claim, self._store.duties
+        claim, duties, box = job.claim, self._store.duties, job.writer.box
         stay_s = None if settlement.retry_at is not None else job.result_ttl_s
         if settlement.retry_at is not None:
-            await duties.watch({claim.task_id: settlement.retry_at + TIMER_GRACE_MS})
+            # After a lease at the latest: the task may be over by now, or another's, who may die.
+            lease_ends = job.now_ms + int(self._lease_s * 1000)
+            await duties.watch_by(
+                claim.task_id, min(settlement.retry_at + TIMER_GRACE_MS, lease_ends)
+            )
         if settlement.dead:
             stay_s = max(job.result_ttl_s, DEAD_TTL_S)
             await self._store.bury(claim.task_id, job.now_ms)
@@ -148,12 +152,25 @@ class Settler:
             uncounted = self._uncounted(job, settlement)
             fields = {**fields, "uncounted": uncounted}
         ours = await self._store.settle(
-            claim.task_id, job.next_event_id, claim.token, settlement.event, settlement.state,
-            fields, stay_s,
+            claim.task_id, job.next_event_id, claim.token, box.seal_event(settlement.event),
+            settlement.state, box.seal_fields(fields), stay_s,
         )  # fmt: skip
         if ours and settlement.state.ended:
-            await duties.over(claim.task_id, uncounted)
+            self._begin(self._over(claim.task_id, uncounted))
         return ours
+
+    async def _over(self, task_id: str, uncounted: str) -> None:
+        """Take an ended task off the list; the reaper does where Redis does not take that."""
+        try:
+            await self._store.duties.over(task_id, uncounted)
+        except self._store.errors as error:
+            reason = type(error).__name__
+            logger.warning("the end of task %s is counted later (%s)", task_id, reason)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self.beside.add(task)
+        task.add_done_callback(self.beside.discard)
 
     def _uncounted(self, job: Job, settlement: Settlement) -> str:
         """Name what is to be counted for an ending."""
@@ -185,9 +202,7 @@ class Settler:
         )
 
     def _start_ringing(self, task_id: str, kind: str, queue: Queue) -> None:
-        ring = asyncio.ensure_future(self.ring(task_id, kind, queue))
-        self._rings.add(ring)
-        ring.add_done_callback(self._rings.discard)
+        self._begin(self.ring(task_id, kind, queue))
 
 
 def _task_end(job: Job, state: State) -> TaskEnd:

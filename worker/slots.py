@@ -1,7 +1,8 @@
 """The slots of a worker process: how many are taken, and whether the free ones are offered work.
 
 Celery may stop asking for messages without a word, as after a reconnection that went wrong. While
-a slot is free it asks Redis once a second; with none free it rightly asks nothing.
+a slot is free it asks Redis once a second, and RabbitMQ gives a sign of life every five; with none
+free it rightly asks nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ class Slots:
     """Counts what runs. Threads may use it at once."""
 
     def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with that many free slots, and with an answer of Redis just heard."""
+        """Begin with that many free slots, and with the server of the queues just heard."""
         self._slots = slots
         self._clock = clock
         self._lock = threading.Lock()
@@ -37,12 +38,17 @@ class Slots:
         return first
 
     @property
+    def taken(self) -> int:
+        """How many slots are taken."""
+        return self._taken
+
+    @property
     def room(self) -> int:
         """How many slots are free."""
         return self._slots - self._taken
 
     def heard(self) -> None:
-        """Note that Redis has just answered when it was asked for messages."""
+        """Note that the server of the queues has just said something."""
         self._heard_at = self._clock()
 
     def silent_s(self) -> float:

@@ -5,10 +5,11 @@ cannot be lost, nor counted twice:
 
 1. Whoever ends a task writes into its record, in the same step, what is to be counted
    (`uncounted`).
-2. ``over.lua`` strikes the task off the list of those that go on (``rw:due``), and counts where it
-   stood there. Whoever ended it calls that next; if he dies before, the reaper comes by.
-3. Only then the record's note is deleted. An id that comes on the list again later, since its
-   producer has repeated himself, finds nothing to count.
+2. ``over.lua`` strikes the task off the list of those that go on (``rw:due``), counts, and deletes
+   the record's note, in one step: without the note nothing is counted, however often that is asked
+   for. Whoever ended the task calls it next; if he dies before, the reaper comes by.
+3. On a cluster the record may be another server's. There the list is what is counted by, and the
+   note is deleted next. An id that comes on the list again between the two is counted twice.
 
 The counts are the fleet's, and one worker tells them (``lua/elect.lua``). They stand in one hash: a
 field's name is its metric's and its labels' values, as JSON.
@@ -40,6 +41,8 @@ TALLIED: Final = (TASKS, DEAD_LETTERS)
 _NAMES: Final = 4096
 #: Most characters of what is to be counted for one task: two names have 200.
 _LIMIT: Final = 1024
+#: Largest count that Redis itself counts to.
+_LARGEST: Final = 2**63 - 1
 
 #: What was counted, by metric and by its labels' values.
 Counts = dict[Row, Counter[tuple[str, ...]]]
@@ -67,9 +70,11 @@ class Tally:
         for name, value in fields:
             try:
                 row, labels = self._parsed(name)
-                counts[row][labels] += int(value)
+                count = int(value)
             except (ValueError, TypeError, KeyError, RecursionError):
                 continue
+            if 0 <= count <= _LARGEST:
+                counts[row][labels] += count
         return counts
 
     def known(self, text: str) -> str:

@@ -7,7 +7,6 @@ calls this took a third of the CPU time off a task (README, design notes), and n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 from celery import Celery, Task
 
 from api_contracts.requests import CELERY_TASKS
+from worker.admission import Admitted
 from worker.intake import Doorbell, Foreign, Refused, read_message
 
 #: Reads a message.
@@ -25,8 +25,11 @@ class Envelope:
     """What a message is besides its task."""
 
     def __init__(self, message: Any) -> None:
-        """Take kombu's message."""
+        """Take kombu's message, while its channel delivers it."""
         self._message = message
+        self._admitted: Admitted = message.channel.admitted
+        #: Says that it need not come again, where its channel is to know that; any thread may.
+        self.settle: Callable[[], None] | None = message.channel.settle
 
     @property
     def queue(self) -> str:
@@ -45,8 +48,8 @@ class Envelope:
 
     @property
     def text(self) -> bytes:
-        """The message as it came, but for how its JSON is laid out, and for where it came from."""
-        return json.dumps(self._message._raw).encode()  # noqa: SLF001 - kombu gives it no name
+        """The message as it came, as :attr:`Admitted.text` has it."""
+        return self._admitted.text
 
 
 class Obey(Protocol):

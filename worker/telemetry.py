@@ -67,13 +67,14 @@ QUEUE_WAIT: Final = Row(
 )  # fmt: skip
 QUEUE_DEPTH: Final = Row(
     "router_worker_queue_depth", "gauge", ("queue",),
-    "Doorbells that wait in a queue. Told by one worker for all; absent while Redis is away.",
+    "Doorbells that wait in a queue. Told by one worker for all; absent while Redis or RabbitMQ is "
+    "away.",
     "How much work is ahead; how late it is, tells the age of the oldest.",
 )  # fmt: skip
 OLDEST: Final = Row(
     "router_worker_oldest_waiting_seconds", "gauge", ("queue",),
     "How long ago the doorbell was rung that waits longest in a queue, 0 where none does. Told by "
-    "one worker for all; absent where a foreign message is the oldest.",
+    "one worker for all; absent where a foreign message is the oldest, and on RabbitMQ.",
     "Scale on it: above 1 s a person waits for a slot.",
 )  # fmt: skip
 OPEN_TASKS: Final = Row(
@@ -121,14 +122,15 @@ IN_FLIGHT: Final = Row(
 )  # fmt: skip
 CALLS: Final = Row(
     "router_worker_calls_total", "counter", ("vendor", "protocol", "status_class"),
-    "Calls to the router, by the answer's status: 2xx, 3xx, 4xx, 429, 5xx; none where none came.",
+    "Calls to the router, by the answer's status: 2xx, 3xx, 4xx, 429, 5xx; none where none came, "
+    "stopped where nobody waited for one any more.",
     "429 asks for a higher limit or fewer workers, 4xx for better requests, 5xx and none for "
     "another vendor.",
 )  # fmt: skip
 ATTEMPT_SECONDS: Final = Row(
     "router_worker_attempt_seconds", "histogram", ("vendor", "outcome"),
-    "From sending a call to its end: completed, failed, or stopped (cancelled, handed back or "
-    "another worker's).",
+    "From sending a call to its end: completed, failed, or stopped (cancelled, handed back, "
+    "another worker's, or Redis takes no events).",
     "Under 1 s is an error or a very short answer, 5–30 s a usual one; 600 s is the time-out by "
     "default.",
     (0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600),
@@ -182,6 +184,16 @@ PARKED: Final = Row(
     "Above 0, some producer is broken or hostile: look at the dead letters.",
 )  # fmt: skip
 
+#: Why tasks are not obeyed: words of signatures, and of encryption.
+REFUSALS: Final = ("unsigned", "unknown", "forged", "old", "plain", "altered", "no_key")
+REFUSED: Final = Row(
+    "router_worker_refused_tasks_total", "counter", ("reason",),
+    "Tasks that were not obeyed: not signed (unsigned), or not by a known producer (unknown), or "
+    "not as they are (forged), or long ago (old); not encrypted (plain), not as they are (altered) "
+    "or with a key that is not here (no_key).",
+    "Above 0, somebody else writes to Redis, or a key is missing: no_key and unknown ask for that.",
+)  # fmt: skip
+
 LEASES_LOST: Final = Row(
     "router_worker_leases_lost_total", "counter", (),
     "Attempts that were stopped because another worker had the task by then.",
@@ -224,7 +236,7 @@ ROUND_TRIPS: Final = Row(
 METRICS: Final = (
     TASKS, TASK_SECONDS, OPEN_TASKS, QUEUE_WAIT, QUEUE_DEPTH, OLDEST, SLOTS, IN_FLIGHT, CALLS,
     CONNECTIONS, ATTEMPT_SECONDS, FIRST_CHUNK, CHUNK_GAP, CHUNKS, TOKENS, COST, RETRIES,
-    RETRY_DELAY, GIVE_UPS, DEAD_LETTERS, DEAD_WAITING, PARKED, LEASES_LOST, FENCED,
+    RETRY_DELAY, GIVE_UPS, DEAD_LETTERS, DEAD_WAITING, PARKED, REFUSED, LEASES_LOST, FENCED,
     REDELIVERIES, DROPPED, HANDED_BACK, BUFFERED, ROUND_TRIPS, BUILD,
 )  # fmt: skip
 

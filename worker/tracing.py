@@ -20,6 +20,7 @@ No span has a prompt, an answer, an error's words or a key in it.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -33,7 +34,7 @@ from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import (
     Link,
@@ -84,8 +85,9 @@ _DIALECTS: Final[Mapping[ProtocolName, str]] = {
     "gemini": "gcp.gen_ai",
 }
 _PORTS: Final = {"https": 443, "http": 80}
-#: Largest number that an exported span can have: a larger one would cost the others of its batch.
-_LARGEST: Final = 2**63 - 1
+
+#: What may be a secret in an address: who asks, and what is asked for.
+_PRIVATE: Final = re.compile(r"(?<=://)[^/\s@]*@|\?[^\s)]*")
 
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
@@ -170,6 +172,44 @@ class Tracing:
         last.join(FLUSH_S)
         if last.is_alive():
             logger.warning("the last spans could not be exported within %g s", FLUSH_S)
+
+
+def try_export(timeout_s: float) -> str | None:
+    """Export no span at all, as spans are exported; say what the SDK has against it, if anything.
+
+    ValueError where its own variables cannot be read. What is said of an address leaves out its
+    parameters, and who is named in it.
+    """
+    with _hearing() as words:
+        exporter = OTLPSpanExporter(timeout=timeout_s)
+        words.clear()  # what is said of settings may quote a header
+        done = exporter.export(())
+        exporter.shutdown()  # type: ignore[no-untyped-call]
+    if done is SpanExportResult.SUCCESS:
+        return None
+    return _PRIVATE.sub("…", words[0]) if words else "it was not taken"
+
+
+@contextmanager
+def _hearing() -> Iterator[list[str]]:
+    """Collect what the SDK warns of inside the block: nobody else is told of it meanwhile."""
+    log, handler = logging.getLogger("opentelemetry"), _Hearing()
+    before, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        yield handler.words
+    finally:
+        log.removeHandler(handler)
+        log.propagate = before
+
+
+class _Hearing(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.words.append(record.getMessage())
 
 
 class AttemptSpan:
@@ -294,12 +334,8 @@ def _text(value: object) -> str | None:
 
 
 def _said(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is not known, and numbers for which there is no room."""
-    return {
-        name: value
-        for name, value in told.items()
-        if value is not None and not (isinstance(value, int) and value > _LARGEST)
-    }
+    """Leave out what is not known."""
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _fail(span: Span, code: ErrorCode) -> None:

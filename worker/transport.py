@@ -128,6 +128,8 @@ class Channel(redis.Channel):
     qos: Any
     #: The message that is being delivered.
     admitted: Admitted
+    #: It is acknowledged on Redis, by the store.
+    settle = None
     door: Door
 
     # Of kombu's own channel, where its type stubs leave them out.

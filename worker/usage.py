@@ -13,6 +13,9 @@ from api_contracts.results import Usage
 
 #: Characters a token, for estimates: OpenAI's rule of thumb for English text.
 CHARACTERS_A_TOKEN: Final = 4
+#: Largest number that is believed of a call: models read ten million tokens at most. A counter that
+#: was told 10^30 would be of no use any more, and one of 400 digits no counter can hold.
+LARGEST: Final = 10**9
 
 UNAVAILABLE: Final = Usage(provenance="unavailable")
 
@@ -89,10 +92,10 @@ def _total(usage: Usage) -> int | None:
 
 
 def count(value: Any) -> int | None:
-    """Return a count as it is; None for what is none (a bool, a fraction, less than 0)."""
+    """Return a count as it is; None for what is none: a bool, a fraction, below 0, no call's."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= LARGEST else None
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from api_contracts.client.box import Box
 from api_contracts.events import EVENT_LIMIT
 from worker.claim import Claim
 from worker.pump import BATCH_BYTES, BUFFER_LIMIT, Command
@@ -43,6 +44,8 @@ class Writer:
     def __init__(self, store: Store, claim: Claim) -> None:
         """Begin behind the ``started`` event."""
         self.store = store
+        #: Encrypts what is written of the task.
+        self.box = Box(store.keyring, claim.task_id)
         self.claim = claim
         self.task_id = claim.task_id.encode()
         self.attempt = claim.attempt
@@ -61,6 +64,8 @@ class Writer:
 
     def append(self, events: Sequence[bytes]) -> None:
         """Leave the next events; the last one's id is ``attempt-seq`` with the new :attr:`seq`."""
+        if self.box.on:
+            events = [self.box.seal_event(event) for event in events]
         pump = self.store.pump
         step = _EVENTS if sum(map(len, events)) < BATCH_BYTES else 1
         for place in range(0, len(events), step):
@@ -94,6 +99,11 @@ class _Append:
         self._first = first
         self._events: list[bytes] = []
         self.size = 0
+
+    @property
+    def head(self) -> Command:
+        """How each call of the script begins."""
+        return self._writer.appending
 
     @property
     def full(self) -> bool:

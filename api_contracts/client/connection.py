@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import hiredis
 from redis.backoff import ConstantBackoff
-from redis.exceptions import AuthenticationError, DataError, RedisError
+from redis.exceptions import AskError, AuthenticationError, DataError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from api_contracts.client.brokers import check_broker
 from api_contracts.client.secret import secret_of
-from api_contracts.client.servers import Server
+from api_contracts.client.servers import NO_CLUSTER, Server, is_cluster
+from api_contracts.client.slots import LOST, Elsewhere, is_elsewhere
 from api_contracts.errors import StoreUnavailable
 from api_contracts.names import DEFAULT_PREFIX, Keys
 
@@ -65,22 +67,25 @@ class Address:
 
         ValueError where a URL is none, or cannot be had from its file; it quotes nothing of it.
         """
-        url = _url("REDIS_URL", url) or DEFAULT_URL
-        broker_url = _url("ROUTER_WORKER_BROKER_URL", broker_url) or url
+        url = _url("REDIS_URL", url, Server.parse) or DEFAULT_URL
+        broker_url = _url("ROUTER_WORKER_BROKER_URL", broker_url, check_broker) or url
         prefix = prefix or os.environ.get("ROUTER_WORKER_PREFIX") or DEFAULT_PREFIX
-        return cls(url, broker_url, Keys(prefix))
+        if is_cluster(broker_url):
+            message = f"ROUTER_WORKER_BROKER_URL {NO_CLUSTER}"
+            raise ValueError(message)
+        return cls(url, broker_url, Keys(prefix, sharded=is_cluster(url)))
 
     def __repr__(self) -> str:
         """Show neither URL: a password may stand in them."""
         return f"Address({self.keys.prefix!r})"
 
 
-def _url(variable: str, given: str | None) -> str | None:
+def _url(variable: str, given: str | None, check: Callable[[str], object]) -> str | None:
     """Return a URL that was given, or else the environment's, if there is one."""
     try:
         url = given or secret_of(variable, os.environ)
         if url:
-            Server.parse(url)
+            check(url)
     except ValueError as error:
         message = f"{variable} {error}"
         raise ValueError(message) from None
@@ -167,12 +172,13 @@ class Patience:
         """
         if self._lost_at is None:
             self._lost_at = now
-        lost = isinstance(error, (RedisConnectionError, RedisTimeoutError))
+        lost = isinstance(error, LOST) or is_elsewhere(error)
         refused = isinstance(error, AuthenticationError)
         if refused or not lost or now - self._lost_at > RECONNECT_S:
             with clear_errors():
                 raise error
-        return RECONNECT_PAUSE_S
+        at_once = now == self._lost_at and isinstance(error, (AskError, Elsewhere))
+        return 0.0 if at_once else RECONNECT_PAUSE_S
 
 
 class Until:
@@ -194,6 +200,9 @@ class Until:
         return max(0.0, min(longest_s, self._end - time.monotonic()))
 
 
-def is_event(message: Mapping[str, Any] | None) -> bool:
-    """Tell an event of a channel from silence and from the channel's word that it is open."""
-    return message is not None and message["type"] == "message"
+def event_of(message: Mapping[str, Any] | None) -> bytes | None:
+    """Take an event out of what a channel said; None for silence, and where it says it is open."""
+    if message is None or message["type"] not in {"message", "smessage"}:
+        return None
+    event: bytes = message["data"]
+    return event

@@ -13,14 +13,20 @@ from typing import Any, Final, TypeVar
 from redis.exceptions import NoScriptError, RedisError
 
 from api_contracts.client import record
+from api_contracts.client.box import Box
 from api_contracts.client.connection import PAGE, Until
+from api_contracts.client.keyring import NO_KEYS, Keyring
+from api_contracts.client.protection import UNPROTECTED, Protection
 from api_contracts.client.reassembler import Reassembler
 from api_contracts.client.scripts import Script
 from api_contracts.client.submission import (
     CREATE,
     Argument,
+    Bell,
     Submission,
+    asks_the_same,
     key_commands,
+    ring,
     submission,
 )
 from api_contracts.errors import IdempotencyConflict, RouterWorkerError, TaskExists
@@ -46,39 +52,60 @@ _FIELD: Final = EVENT_FIELD.encode()
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Commands for one round trip, to the Redis of the records or to the broker."""
+    """Commands for one round trip to the Redis of the records."""
 
     commands: tuple[Command, ...]
-    to_broker: bool = False
 
 
-Flow = Generator[Batch, Sequence[Any], Value]
+@dataclass(frozen=True, slots=True)
+class Rings:
+    """Doorbells to be rung where the queues are elsewhere than the records.
+
+    Replied are those that could not be.
+    """
+
+    bells: tuple[Bell, ...]
 
 
-def enqueue(task: Task, keys: Keys, now_ms: int, *, one_redis: bool) -> Flow[str]:
+Flow = Generator[Batch | Rings, Sequence[Any], Value]
+
+
+def enqueue(
+    task: Task,
+    keys: Keys,
+    now_ms: int,
+    protection: Protection = UNPROTECTED,
+    *,
+    one_redis: bool,
+) -> Flow[str]:
     """Put a task on record and ring its doorbell; return the id it is known by.
 
     TaskExists or IdempotencyConflict where that id is on record with another content.
     """
-    commands = submission(task, keys, now_ms)
-    (answer,) = yield from _enqueued([(task, commands)], keys, now_ms, one_redis=one_redis)
+    pairs = [(task, submission(task, keys, now_ms, protection))]
+    (answer,) = yield from _enqueued(pairs, keys, now_ms, protection, one_redis=one_redis)
     if isinstance(answer, RouterWorkerError):
         raise answer
     return answer
 
 
 def enqueue_all(
-    tasks: Sequence[Task], keys: Keys, now_ms: int, *, one_redis: bool
+    tasks: Sequence[Task],
+    keys: Keys,
+    now_ms: int,
+    protection: Protection = UNPROTECTED,
+    *,
+    one_redis: bool,
 ) -> Flow[list[str]]:
     """Put tasks on record and ring their doorbells, many in one round trip; return their ids.
 
     Nothing is sent where one of them is an InvalidTask. TaskExists or IdempotencyConflict, as
     :func:`enqueue`, for the first that is refused, once all others are on record.
     """
-    pairs = [(task, submission(task, keys, now_ms)) for task in tasks]
+    pairs = [(task, submission(task, keys, now_ms, protection)) for task in tasks]
     answers: list[str | RouterWorkerError] = []
     for some in _together(pairs):
-        answers += yield from _enqueued(some, keys, now_ms, one_redis=one_redis)
+        answers += yield from _enqueued(some, keys, now_ms, protection, one_redis=one_redis)
     ids = []
     for answer in answers:
         if isinstance(answer, RouterWorkerError):
@@ -93,8 +120,9 @@ def cancel(task_id: str, keys: Keys) -> Flow[bool]:
     False where it had ended otherwise; TaskNotFound where there is no record.
     """
     task = (keys.record(task_id), keys.events(task_id))
-    call = _CANCEL.call(task, task_id, keys.live(task_id), keys.cancel)
-    (word,) = yield from sent(_CANCEL, call)
+    script = _CANCEL.on(keys)
+    call = script.call(task, task_id, keys.live(task_id), keys.cancel)
+    (word,) = yield from sent(script, call)
     if word == b"missing":
         raise record.not_found(task_id)
     if word == b"cancelled":
@@ -104,22 +132,23 @@ def cancel(task_id: str, keys: Keys) -> Flow[bool]:
     return bool(word == b"cancelled")
 
 
-def status(task_id: str, keys: Keys) -> Flow[Status]:
+def status(task_id: str, keys: Keys, keyring: Keyring = NO_KEYS) -> Flow[Status]:
     """Read a task's status."""
     values = yield from fields(task_id, keys, record.STATUS_FIELDS)
-    return record.read_status(task_id, values)
+    return record.read_status(task_id, values, Box(keyring, task_id))
 
 
-def result(task_id: str, keys: Keys) -> Flow[Result | None]:
-    """Read a task's result; None while it goes on."""
+def result(task_id: str, keys: Keys, keyring: Keyring = NO_KEYS) -> Flow[Result | None]:
+    """Read a task's result; None while it goes on. NotOpened where it is encrypted for others."""
     values = yield from fields(task_id, keys, record.RESULT_FIELDS)
-    return record.read_result(task_id, values)
+    return record.read_result(task_id, values, Box(keyring, task_id))
 
 
 def log_page(task_id: str, keys: Keys, seen: Reassembler) -> Flow[list[Event]]:
     """Read the next page of the log behind the cursor; it may be empty.
 
-    TaskNotFound where there is no such task; CursorExpired where the log has lost what follows.
+    TaskNotFound where there is no such task; CursorExpired where the log has lost what follows;
+    NotOpened where it is encrypted for others.
     """
     page, landmarks = yield from _page(task_id, keys, seen)
     seen.behind = len(page) == PAGE
@@ -151,6 +180,23 @@ def fields(task_id: str, keys: Keys, names: Sequence[str]) -> Flow[list[bytes | 
     replies = yield Batch((("HMGET", keys.record(task_id), *names),))
     values: list[bytes | None] = raise_error(replies)[0]
     return values
+
+
+def ring_commands(bells: Sequence[Bell]) -> tuple[Command, ...]:
+    """Write the commands that ring doorbells on a Redis, one a queue."""
+    return tuple(_merged([ring(*bell) for bell in bells], 2))
+
+
+def ring_elsewhere(bells: tuple[Bell, ...], keys: Keys) -> Flow[None]:
+    """Ring doorbells where the queues are elsewhere than the records.
+
+    What could not be rung is noted as never rung. By its date alone it could not be told from what
+    waits in a long queue, and would be rung for as much later as it is late already.
+    """
+    unrung = yield Rings(bells)
+    if unrung:
+        # Where that fails as well, it is rung for later.
+        yield Batch(tuple(("HSET", keys.record(bell.task_id), "rung_at", 0) for bell in unrung))
 
 
 def raise_error(replies: Sequence[Any]) -> Sequence[Any]:
@@ -193,24 +239,49 @@ def _event_of(entry: Any) -> bytes:
 
 
 def _enqueued(
-    pairs: Sequence[Submitted], keys: Keys, now_ms: int, *, one_redis: bool
+    pairs: Sequence[Submitted],
+    keys: Keys,
+    now_ms: int,
+    protection: Protection,
+    *,
+    one_redis: bool,
 ) -> Flow[list[str | RouterWorkerError]]:
     """Put tasks on record; return the id that each is known by, or why it was refused."""
-    pairs = yield from _owned(pairs, keys, now_ms)
+    pairs = yield from _owned(pairs, keys, now_ms, protection)
     dues = _merged([commands.due for _, commands in pairs], 3)
-    creates = [_CREATE.call(one.create_keys, *one.create_arguments) for _, one in pairs]
-    rings = _merged([commands.ring for _, commands in pairs], 2)
-    replies = yield from sent(_CREATE, *dues, *creates, *(rings if one_redis else ()))
+    script = _CREATE.on(keys)
+    creates = [script.call(one.create_keys, *one.create_arguments) for _, one in pairs]
+    bells = tuple(commands.bell for _, commands in pairs)
+    rings = ring_commands(bells) if one_redis else ()
+    replies = yield from sent(script, *dues, *creates, *rings)
+    words = list(replies[len(dues) : len(dues) + len(creates)])
     if not one_redis:
-        raise_error((yield Batch(tuple(rings), to_broker=True)))
-    words = replies[len(dues) : len(dues) + len(creates)]
+        yield from ring_elsewhere(bells, keys)
+    if protection.keyring and b"other" in words:
+        words = yield from _looked_at_again(pairs, words, keys, protection.keyring)
     return [
         _refusal(task) if word == b"other" else task.id
         for (task, _), word in zip(pairs, words, strict=True)
     ]
 
 
-def _owned(pairs: Sequence[Submitted], keys: Keys, now_ms: int) -> Flow[Sequence[Submitted]]:
+def _looked_at_again(
+    pairs: Sequence[Submitted], words: list[Any], keys: Keys, keyring: Keyring
+) -> Flow[list[Any]]:
+    """Find the same content among the others: with a digest by an older key, or by none."""
+    others = [place for place, word in enumerate(words) if word == b"other"]
+    tasks = [pairs[place][0] for place in others]
+    asked = tuple(("HGET", keys.record(task.id), "digest") for task in tasks)
+    known = raise_error((yield Batch(asked)))
+    for place, task, digest in zip(others, tasks, known, strict=True):
+        if asks_the_same(task, digest, keyring):
+            words[place] = b"same"
+    return words
+
+
+def _owned(
+    pairs: Sequence[Submitted], keys: Keys, now_ms: int, protection: Protection
+) -> Flow[Sequence[Submitted]]:
     """Give each task the id under which its idempotency key is known, if it has one that is."""
     asked = [(place, key_commands(task, keys)) for place, (task, _) in enumerate(pairs)]
     asked = [(place, commands) for place, commands in asked if commands]
@@ -222,7 +293,7 @@ def _owned(pairs: Sequence[Submitted], keys: Keys, now_ms: int) -> Flow[Sequence
         task = pairs[place][0]
         if (known_id := known.decode()) != task.id:
             task = task.model_copy(update={"id": known_id})
-            owned[place] = (task, submission(task, keys, now_ms))
+            owned[place] = (task, submission(task, keys, now_ms, protection))
     return owned
 
 

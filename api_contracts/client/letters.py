@@ -7,7 +7,6 @@ is stale, or very new. What is stale is left out here, and struck off once it is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -15,9 +14,20 @@ from typing import Any, Final, NamedTuple
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from api_contracts.client import record
-from api_contracts.client.flows import Batch, Command, Flow, fields, raise_error, sent
+from api_contracts.client.box import Box
+from api_contracts.client.flows import (
+    Batch,
+    Command,
+    Flow,
+    fields,
+    raise_error,
+    ring_commands,
+    ring_elsewhere,
+    sent,
+)
+from api_contracts.client.keyring import NO_KEYS, Keyring
 from api_contracts.client.scripts import Script
-from api_contracts.client.submission import RING_AGAIN_MS, ring
+from api_contracts.client.submission import RING_AGAIN_MS, Bell
 from api_contracts.errors import NotDead, RouterWorkerError
 from api_contracts.names import Keys, State
 from api_contracts.requests import CELERY_TASKS
@@ -28,8 +38,6 @@ PAGE: Final = 100
 #: Age at which an entry without its letter is stale, in ms: far above the time between a worker's
 #: writing of the index and of the record, and the difference between clocks.
 STALE_MS: Final = 600_000
-#: Options of a task that are moments: whoever replays it later means now.
-_MOMENTS: Final = ("expires_at", "deadline")
 
 _REPLAY, _DROP, _STRIKE = (Script.named(name) for name in ("replay", "drop", "strike"))
 
@@ -57,7 +65,7 @@ class _Entry(NamedTuple):
 
 
 def letters(
-    keys: Keys, limit: int, before: DeadLetter | None, now_ms: int
+    keys: Keys, limit: int, before: DeadLetter | None, now_ms: int, keyring: Keyring = NO_KEYS
 ) -> Flow[list[DeadLetter]]:
     """Read that many letters, the newest first; those that died before one where it is given."""
     found: list[DeadLetter] = []
@@ -66,7 +74,7 @@ def letters(
     while len(found) < limit:
         page = yield from _page(keys, start, skip)
         entries = page if before is None else [one for one in page if _is_behind(one, before)]
-        for entry, letter in zip(entries, (yield from _read(keys, entries)), strict=True):
+        for entry, letter in zip(entries, (yield from _read(keys, entries, keyring)), strict=True):
             if letter is not None:
                 found.append(letter)
             elif entry.at < now_ms - STALE_MS:
@@ -83,58 +91,62 @@ def letters(
     return found[:limit]
 
 
-def letter(letter_id: str, keys: Keys) -> Flow[DeadLetter]:
+def letter(letter_id: str, keys: Keys, keyring: Keyring = NO_KEYS) -> Flow[DeadLetter]:
     """Read one; NotDead where the task is none, TaskNotFound where there is no record."""
     at = yield from _index(letter_id, keys)
-    (found,) = yield from _read(keys, [_Entry(letter_id.encode(), at or 0.0)])
+    (found,) = yield from _read(keys, [_Entry(letter_id.encode(), at or 0.0)], keyring)
     if found is None:
         (state,) = yield from fields(letter_id, keys, ("state",))
         raise _refusal(letter_id, state)
     return found
 
 
-def body(letter_id: str, keys: Keys) -> Flow[bytes]:
+def body(letter_id: str, keys: Keys, keyring: Keyring = NO_KEYS) -> Flow[bytes]:
     """Read what the others leave out: a task's request, or the beginning of a message.
 
-    NotDead and TaskNotFound as :func:`letter`.
+    NotDead and TaskNotFound as :func:`letter`; NotOpened where it is encrypted for others.
     """
     names = ("state", "request", "message")
     state, request, message = yield from fields(letter_id, keys, names)
-    kept = message if request is None else request
+    name, kept = ("message", message) if request is None else ("request", request)
     if state != State.FAILED.encode() or kept is None:
         raise _refusal(letter_id, state)
-    return kept
+    return Box(keyring, letter_id).open(name, kept)
 
 
 def replay(task_id: str, keys: Keys, now_ms: int, *, one_redis: bool) -> Flow[None]:
-    """Queue a dead letter again, without its deadlines; see ``replay.lua``.
+    """Queue a dead letter again; see ``replay.lua``. Its deadlines do not count any more.
 
     NotDead where the task has not failed, or has nothing that could be sent; TaskNotFound where
     there is no record.
     """
-    names = ("state", "kind", "queue", "replays", "task")
-    state, kind, queue, replays, task = yield from fields(task_id, keys, names)
+    # When it died comes first: should somebody else replay it now, and it die again, that is
+    # another letter, which stays.
+    at = yield from _index(task_id, keys)
+    names = ("state", "kind", "queue", "replays")
+    state, kind, queue, replays = yield from fields(task_id, keys, names)
     if state != State.FAILED.encode():
         raise _refusal(task_id, state)
     known = {name.encode(): name for name in CELERY_TASKS}
     if kind not in known:
         message = f"dead letter {task_id} cannot be replayed: it was no task of ours"
         raise NotDead(message)
-    at = yield from _index(task_id, keys)
-    call = _REPLAY.call(
+    script = _REPLAY.on(keys)
+    call = script.call(
         (keys.record(task_id), keys.events(task_id)),
-        task_id, keys.live(task_id), replays or b"", _without_moments(task or b""),
+        task_id, keys.live(task_id), replays or b"",
     )  # fmt: skip
     due = ("ZADD", keys.due, now_ms + RING_AGAIN_MS, task_id)
-    _, word = yield from sent(_REPLAY, due, call)
+    _, word = yield from sent(script, due, call)
     if word != b"replayed":
         raise _refusal(task_id, None if word == b"missing" else word)
     # Struck off before anybody is woken, and only as it stood: it may die again at once.
     strike = _STRIKE.call((keys.dead,), *(() if at is None else (task_id, at)))
-    bell = ring(task_id, known[kind], record.read_queue(queue), now_ms)
-    yield from sent(_STRIKE, strike, *((bell,) if one_redis else ()))
+    bells = (Bell(task_id, known[kind], record.read_queue(queue), now_ms),)
+    # Whoever counts its old ending may just have taken it off the list.
+    yield from sent(_STRIKE, due, strike, *(ring_commands(bells) if one_redis else ()))
     if not one_redis:
-        raise_error((yield Batch((bell,), to_broker=True)))
+        yield from ring_elsewhere(bells, keys)
 
 
 def drop(letter_id: str, keys: Keys) -> Flow[None]:
@@ -169,7 +181,7 @@ def _index(letter_id: str, keys: Keys) -> Flow[float | None]:
     return None if at is None else float(at)
 
 
-def _read(keys: Keys, entries: Sequence[_Entry]) -> Flow[list[DeadLetter | None]]:
+def _read(keys: Keys, entries: Sequence[_Entry], keyring: Keyring) -> Flow[list[DeadLetter | None]]:
     """Read the letters of these entries; None for each that has none."""
     ids = [entry.id.decode(errors="replace") for entry in entries]
     heads = yield from _heads([keys.record(one) for one in ids])
@@ -184,7 +196,12 @@ def _read(keys: Keys, entries: Sequence[_Entry]) -> Flow[list[DeadLetter | None]
         None
         if head.body is None
         else record.read_letter(
-            letter_id, entry.at, head.values, size=next(rest), attempts=next(rest)[1:]
+            letter_id,
+            entry.at,
+            head.values,
+            Box(keyring, letter_id),
+            size=next(rest),
+            attempts=next(rest)[1:],
         )
         for letter_id, entry, head in zip(ids, entries, heads, strict=True)
     ]
@@ -208,17 +225,6 @@ def _or_nothing(reply: Any) -> list[Any]:
     if isinstance(reply, RedisError):
         raise reply
     return list(reply)
-
-
-def _without_moments(task: bytes) -> bytes:
-    """Leave a task's deadlines out, which have passed; what cannot be read stays as it is."""
-    try:
-        said = json.loads(task)
-        options = said["options"]
-        kept = {name: value for name, value in options.items() if name not in _MOMENTS}
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return task
-    return json.dumps(said | {"options": kept}, separators=(",", ":")).encode()
 
 
 def _refusal(letter_id: str, state: bytes | None) -> RouterWorkerError:

@@ -26,11 +26,14 @@ Pure: no Redis, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from api_contracts.errors import CursorExpired
 from api_contracts.events import ENDINGS, Chunk, Event, EventId, Started, Stored, parse_event
+
+#: Reads an event from a channel or a log.
+Parse = Callable[[bytes], Event | Stored]
 
 #: Events that a log may begin with.
 _BEGINS: Final = frozenset({"queued", "started"})
@@ -42,11 +45,13 @@ _MAY_SKIP: Final = frozenset({"retrying", "failed", "cancelled", "expired"})
 class Reassembler:
     """The state of one subscription: how far it has come.
 
-    ``after`` is the cursor to resume behind: the id of the last event that was seen.
+    ``after`` is the cursor to resume behind: the id of the last event that was seen. ``parse``
+    reads an event, as the contract's reader does; another where events are encrypted.
     """
 
-    def __init__(self, after: str | EventId | None = None) -> None:
+    def __init__(self, after: str | EventId | None = None, parse: Parse = parse_event) -> None:
         """Begin behind an event, or at the beginning."""
+        self._parse = parse
         self.cursor = EventId.parse(after) if isinstance(after, str) else after
         #: Whether the log is known to hold more than was read.
         self.behind = False
@@ -93,7 +98,7 @@ class Reassembler:
         Chunks of an attempt that a later entry has made void are left out. CursorExpired where
         the log lacks something between.
         """
-        page = [(parse_event(entry), entry) for entry in entries]
+        page = [(self._parse(entry), entry) for entry in entries]
         live = max((event.cursor.attempt for event, _ in page), default=0)
         return [
             self._shown(event)
@@ -112,7 +117,7 @@ class Reassembler:
         if last is None:
             message = f"the log of task {task_id} is gone: ask for its status or its result"
             raise CursorExpired(message)
-        event = parse_event(last)
+        event = self._parse(last)
         place = event.cursor
         if place > self.cursor if self.cursor else not self._void:
             self.behind = True
@@ -126,7 +131,7 @@ class Reassembler:
 
     def hear(self, message: bytes) -> list[Event] | None:
         """Take a message of the channel; None where the log must be read to go on."""
-        event = parse_event(message)
+        event = self._parse(message)
         place = event.cursor
         if self._knows(place):
             return None if self._contradicts(event, message) else []

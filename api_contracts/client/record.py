@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from api_contracts.client.box import Box
 from api_contracts.errors import (
     TaskCancelled,
     TaskError,
@@ -45,7 +46,7 @@ def not_found(task_id: str) -> TaskNotFound:
     return TaskNotFound(f"no task {task_id}: it never existed, or its time to live has passed")
 
 
-def read_status(task_id: str, values: list[bytes | None]) -> Status:
+def read_status(task_id: str, values: list[bytes | None], box: Box) -> Status:
     """Read :data:`STATUS_FIELDS`; TaskNotFound where there is no record."""
     fields = dict(zip(STATUS_FIELDS, values, strict=True))
     if fields["state"] is None:
@@ -53,16 +54,16 @@ def read_status(task_id: str, values: list[bytes | None]) -> Status:
     error = fields.pop("error")
     known: dict[str, object] = {k: v.decode() for k, v in fields.items() if v is not None}
     if error is not None:
-        known["error"] = TaskError.model_validate_json(error)
+        known["error"] = TaskError.model_validate_json(box.open_error(error))
     if known["state"] != State.RETRYING:
         known.pop("due_at", None)
     return Status.model_validate({"id": task_id, **known})
 
 
-def read_result(task_id: str, values: list[bytes | None]) -> Result | None:
+def read_result(task_id: str, values: list[bytes | None], box: Box) -> Result | None:
     """Read :data:`RESULT_FIELDS`: the result, or None while the task goes on.
 
-    TaskFailed, TaskCancelled or TaskExpired where it ended otherwise.
+    TaskFailed, TaskCancelled or TaskExpired where it ended otherwise; NotOpened where no key fits.
     """
     fields: Mapping[str, bytes | None] = dict(zip(RESULT_FIELDS, values, strict=True))
     state, result, error = fields["state"], fields["result"], fields["error"]
@@ -70,9 +71,9 @@ def read_result(task_id: str, values: list[bytes | None]) -> Result | None:
         raise not_found(task_id)
     match State(state.decode()):
         case State.COMPLETED if result is not None:
-            return Result.model_validate_json(result)
+            return Result.model_validate_json(box.open("result", result))
         case State.FAILED if error is not None:
-            raise TaskFailed(TaskError.model_validate_json(error))
+            raise TaskFailed(TaskError.model_validate_json(box.open_error(error)))
         case State.CANCELLED:
             raise TaskCancelled(task_id)
         case State.EXPIRED:
@@ -108,6 +109,7 @@ def read_letter(
     letter_id: str,
     ended_at: float,
     values: Sequence[bytes | None],
+    box: Box,
     *,
     size: int,
     attempts: Iterable[bytes | None],
@@ -116,7 +118,7 @@ def read_letter(
     fields = dict(zip(LETTER_FIELDS, values, strict=True))
     error = None
     with suppress(ValidationError):
-        error = TaskError.model_validate_json(fields["error"] or b"")
+        error = TaskError.model_validate_json(box.open_error(fields["error"] or b""))
     return DeadLetter(
         id=letter_id,
         kind=(fields["kind"] or b"").decode(errors="replace"),

@@ -1,10 +1,14 @@
 """Where a Redis is, as its URL says it, and how clients of it are opened.
 
-Three forms of URL:
+Four forms of URL:
 
 - ``redis://[USER:PASSWORD@]HOST[:PORT][/DB]``, and ``rediss://…`` for TLS;
 - ``sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/DB]?master_name=NAME``: the sentinels,
   by their usual port 26379 where none is said, and the name under which they watch the master.
+- ``redis-cluster://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][?OPTIONS]``, and
+  ``rediss-cluster://…`` for TLS: some servers of a cluster, which name the others. All are spoken
+  to with the same user, password and options, which are those of ``redis://``. For records and
+  events alone: a cluster keeps no queues of Celery's. :mod:`.slots` and :mod:`.links` speak to it.
 
 User and password are the data servers'. Sentinels get none: they hold no data, and one that asks
 for no password refuses whoever brings one.
@@ -50,10 +54,16 @@ SENTINEL_TIMEOUT_S: Final = 1.0
 
 _PLAIN: Final = ("redis", "rediss")
 _FORM: Final = "sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/DB?master_name=NAME"
-_SENTINEL: Final = re.compile(
-    r"sentinel://(?:(?P<user>[^:@/?#]*):(?P<password>[^@/?#]*)@)?"
+_CLUSTER_FORM: Final = "redis-cluster://USER:PASSWORD@HOST:PORT,HOST:PORT"
+_WHERE: Final = (
+    r"(?:(?P<user>[^:@/?#]*):(?P<password>[^@/?#]*)@)?"
     r"(?P<hosts>[^@/?#]+)(?:/(?P<db>[0-9]{0,4}))?(?:\?(?P<query>[^#]*))?"
 )
+_SENTINEL: Final = re.compile(f"sentinel://{_WHERE}")
+_CLUSTER_SCHEMES: Final = ("redis-cluster://", "rediss-cluster://")
+_CLUSTER: Final = re.compile(f"(?P<scheme>rediss?)-cluster://{_WHERE}")
+#: Why a cluster will not do for the queues.
+NO_CLUSTER: Final = "must name one Redis or its sentinels: a cluster keeps no queues of Celery's"
 #: In place of redis-py's words, which are of 2,000 characters.
 _NO_MASTER: Final = "no sentinel that answers names a living master {!r}"
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+)(?::([0-9]{1,5}))?")
@@ -63,19 +73,25 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+)(?::([0-9]{1,5}))?")
 class Server:
     """What a URL says of a Redis. No secret is in its ``repr``, nor in its ``str``."""
 
-    #: Where to ask: the server itself, or the sentinels of its master.
+    #: Where to ask: the server itself, the sentinels of its master, or some servers of a cluster.
     hosts: tuple[tuple[str, int], ...]
     #: The name under which sentinels watch the master; None where there are none.
     master_name: str | None = None
     db: int = 0
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
+    #: How a cluster's servers are spoken to, ``redis`` or ``rediss``; None where there is none.
+    cluster: str | None = None
+    #: The query of the URLs of a cluster's servers.
+    options: str = field(default="", repr=False)
 
     @classmethod
     def parse(cls, url: str) -> Self:
         """Read a URL. ValueError says what it must be, and quotes nothing of it."""
         if url.startswith("sentinel://"):
             return cls._sentinels(url)
+        if is_cluster(url):
+            return cls._of_cluster(url)
         try:
             parts = urlsplit(url)
             port = parts.port or REDIS_PORT
@@ -83,7 +99,7 @@ class Server:
             message = "cannot be read; is the port a number, and is the password percent-encoded?"
             raise ValueError(message) from None
         if parts.scheme not in _PLAIN or not parts.hostname:
-            message = "must begin with redis://HOST, rediss://HOST or sentinel://HOST"
+            message = "must begin with redis[s]://HOST, sentinel://HOST or redis[s]-cluster://HOST"
             raise ValueError(message)
         return cls(((parts.hostname, port),))
 
@@ -102,25 +118,54 @@ class Server:
             message = f"takes no option but master_name: {_FORM}"
             raise ValueError(message)
         return cls(
-            hosts=tuple(_host(one) for one in said["hosts"].split(",")),
+            hosts=tuple(_host(one, SENTINEL_PORT, _FORM) for one in said["hosts"].split(",")),
             master_name=master_name,
             db=int(said["db"] or 0),
             username=unquote(said["user"] or "") or None,
             password=unquote(said["password"] or "") or None,
         )
 
+    @classmethod
+    def _of_cluster(cls, url: str) -> Self:
+        said = _CLUSTER.fullmatch(url)
+        if said is None:
+            message = f"must read {_CLUSTER_FORM}, with a percent-encoded password"
+            raise ValueError(message)
+        if int(said["db"] or 0):
+            message = f"must name no database, since a cluster has one: {_CLUSTER_FORM}"
+            raise ValueError(message)
+        return cls(
+            hosts=tuple(_host(one, REDIS_PORT, _CLUSTER_FORM) for one in said["hosts"].split(",")),
+            username=unquote(said["user"] or "") or None,
+            password=unquote(said["password"] or "") or None,
+            cluster=said["scheme"],
+            options=said["query"] or "",
+        )
+
+    def url_of(self, host: str, port: int) -> str:
+        """Write the URL of one of a cluster's servers."""
+        query = f"?{self.options}" if self.options else ""
+        return f"{self.cluster}://{_who(self)}{_place(host, port)}/0{query}"
+
     def __str__(self) -> str:
         """Say where it is."""
         places = ", ".join(_place(host, port) for host, port in self.hosts)
+        if self.cluster is not None:
+            return f"the cluster of {places}"
         return places if self.master_name is None else f"{self.master_name} of sentinels {places}"
+
+
+def is_cluster(url: str) -> bool:
+    """Tell whether a URL names a cluster."""
+    return url.startswith(_CLUSTER_SCHEMES)
 
 
 def open_sync(url: str, **options: Any) -> Redis:
     """Make a client; nothing is connected yet. ``options`` are redis-py's for a connection pool.
 
-    ValueError where the URL is none.
+    ValueError where the URL is none, or a cluster's.
     """
-    server = Server.parse(url)
+    server = _one_server(url)
     if server.master_name is None:
         return Redis.from_url(url, **options)
     sentinels = _Sentinels(server.hosts, sentinel_kwargs=_sentinel_options(Retry))  # type: ignore[no-untyped-call]
@@ -140,7 +185,7 @@ def open_async(url: str, *, wait_s: float | None = None, **options: Any) -> Asyn
     With ``wait_s``, who finds ``max_connections`` in use waits so long for one, in seconds, which
     costs 15 µs a call. Without, he gets an error; a client of sentinels waits without limit.
     """
-    server = Server.parse(url)
+    server = _one_server(url)
     if server.master_name is None and wait_s is None:
         return AsyncRedis.from_url(url, **options)
     if server.master_name is None:
@@ -163,13 +208,11 @@ def kombu_address(url: str) -> tuple[str, dict[str, Any]]:
     kombu wants a URL for each sentinel. It takes user, password and database from the one that
     it tries, so all have them. ValueError where the URL is none.
     """
-    server = Server.parse(url)
+    server = _one_server(url)
     if server.master_name is None:
         return _checking(url), {}
-    user, password = (quote(part or "", "") for part in (server.username, server.password))
-    who = f"{user}:{password}@" if user or password else ""
     written = ";".join(
-        f"sentinel://{who}{_place(host, port)}/{server.db}" for host, port in server.hosts
+        f"sentinel://{_who(server)}{_place(host, port)}/{server.db}" for host, port in server.hosts
     )
     options = {"master_name": server.master_name, "sentinel_kwargs": _sentinel_options(Retry)}
     return written, options
@@ -276,15 +319,28 @@ def _sentinel_options(retry: type[Retry | AsyncRetry]) -> dict[str, Any]:
     }
 
 
+def _one_server(url: str) -> Server:
+    if is_cluster(url):
+        raise ValueError(NO_CLUSTER)
+    return Server.parse(url)
+
+
+def _who(server: Server) -> str:
+    """Write user and password as a URL has them."""
+    user, password = (quote(part or "", "") for part in (server.username, server.password))
+    return f"{user}:{password}@" if user or password else ""
+
+
 def _data_options(server: Server) -> dict[str, Any]:
     return {"db": server.db, "username": server.username, "password": server.password}
 
 
-def _host(written: str) -> tuple[str, int]:
+def _host(written: str, usual_port: int, form: str) -> tuple[str, int]:
     said = _HOST.fullmatch(written)
-    port = int(said[2] or SENTINEL_PORT) if said else 0
+    port = int(said[2] or usual_port) if said else 0
     if said is None or not 0 < port < 2**16:
-        message = f"must name each sentinel as HOST or HOST:PORT: {_FORM}"
+        what = "sentinel" if form == _FORM else "server"
+        message = f"must name each {what} as HOST or HOST:PORT: {form}"
         raise ValueError(message)
     return said[1].strip("[]"), port
 

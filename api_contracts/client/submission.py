@@ -15,10 +15,13 @@ import base64
 import json
 from dataclasses import dataclass
 from functools import cache
-from hashlib import blake2b
 from importlib.resources import files
-from typing import Final
+from typing import Final, NamedTuple
 
+from api_contracts.client.box import Box
+from api_contracts.client.keyring import Keyring
+from api_contracts.client.protection import UNPROTECTED, Protection
+from api_contracts.client.signatures import Said
 from api_contracts.errors import InvalidTask
 from api_contracts.names import Keys, Queue
 from api_contracts.requests import CELERY_TASKS, NativeTask, Task
@@ -29,6 +32,9 @@ RING_AGAIN_MS = 20_000
 #: How long an idempotency key outlives the time that its result is kept, in seconds: the longest
 #: that a task is expected to wait and run.
 IDEMPOTENCY_GRACE_S = 7 * 86_400
+#: As much of a model's name as the record has beside the body, in characters: whoever looks at many
+#: tasks need not read their prompts for it.
+MODEL_LIMIT = 128
 #: Source of the script that writes a record.
 CREATE: Final = files(__package__).joinpath("lua/create.lua").read_text()
 
@@ -39,6 +45,15 @@ _MOMENT: Final = "the moment"
 Argument = str | bytes | int
 
 
+class Bell(NamedTuple):
+    """A doorbell: of which task, on which queue, and when it is rung, in unix ms."""
+
+    task_id: str
+    kind: str
+    queue: str
+    rung_at: int
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """The commands that put one task on Redis."""
@@ -47,7 +62,7 @@ class Submission:
     due: tuple[Argument, ...]
     create_keys: tuple[str, str]
     create_arguments: tuple[Argument, ...]
-    ring: tuple[Argument, ...]
+    bell: Bell
     body: bytes
 
     @property
@@ -55,9 +70,16 @@ class Submission:
         """Arguments of EVALSHA behind the script's digest."""
         return (len(self.create_keys), *self.create_keys, *self.create_arguments)
 
+    @property
+    def ring(self) -> tuple[Argument, ...]:
+        """The command that rings its doorbell, where the queues are on Redis."""
+        return ring(*self.bell)
 
-def submission(task: Task, keys: Keys, now_ms: int) -> Submission:
-    """Write the commands for a task.
+
+def submission(
+    task: Task, keys: Keys, now_ms: int, protection: Protection = UNPROTECTED
+) -> Submission:
+    """Write the commands for a task: signed and encrypted, where there are keys for that.
 
     InvalidTask where its body is too large, or its deadline is in the past.
     """
@@ -66,18 +88,33 @@ def submission(task: Task, keys: Keys, now_ms: int) -> Submission:
     if options.deadline is not None and options.deadline <= now_ms:
         raise InvalidTask("options.deadline", "is in the past")
     create: tuple[Argument, ...] = (
-        task.id, keys.live(task.id), digest(task, body), options.expires_at or "",
+        task.id, keys.live(task.id), digest(task, body, protection.keyring),
+        options.expires_at or "",
         "kind", task.kind, "queue", options.queue, "result_ttl", options.result_ttl,
-        "task", envelope(task), "request", body,
+        *_said(task, body, now_ms, protection), "model", (task.model or "")[:MODEL_LIMIT],
     )  # fmt: skip
     return Submission(
         task_id=task.id,
         due=("ZADD", keys.due, "NX", now_ms + RING_AGAIN_MS, task.id),
         create_keys=(keys.record(task.id), keys.events(task.id)),
         create_arguments=create,
-        ring=ring(task.id, task.kind, options.queue, now_ms),
+        bell=Bell(task.id, task.kind, options.queue, now_ms),
         body=body,
     )
+
+
+def _said(task: Task, body: bytes, now_ms: int, protection: Protection) -> tuple[Argument, ...]:
+    """Write the fields that say what a task asks for."""
+    said = envelope(task)
+    keyring, signatures = protection.keyring, protection.signatures
+    if not (keyring or signatures):
+        return "task", said, "request", body
+    text = said.encode()
+    signed: tuple[Argument, ...] = ()
+    if signatures:
+        signed = ("signature", signatures.sign(Said(task.id, task.kind, text, body), now_ms))
+    box = Box(keyring, task.id)
+    return "task", box.seal("task", text), "request", box.seal("request", body), *signed
 
 
 def key_commands(task: Task, keys: Keys) -> tuple[tuple[Argument, ...], ...]:
@@ -104,13 +141,22 @@ def envelope(task: Task) -> str:
     return f"{head},{said[1:]}" if said != "{}" else head + "}"
 
 
-def digest(task: Task, body: bytes) -> str:
+def digest(task: Task, body: bytes, keyring: Keyring) -> str:
     """Fingerprint what a task asks for; its id and options do not count."""
+    return keyring.digest(_content(task, body))
+
+
+def asks_the_same(task: Task, known: bytes | None, keyring: Keyring) -> bool:
+    """Tell whether a digest that is on record is this task's, under an older key perhaps."""
+    content = _content(task, task.request_json())
+    return known is not None and keyring.knows(content, known.decode(errors="replace"))
+
+
+def _content(task: Task, body: bytes) -> bytes:
     path = f"{task.method} {task.path}" if isinstance(task, NativeTask) else ""
     said = sorted((name.lower(), value) for name, value in task.headers.items())
     headers = json.dumps(said) if said else "[]"
-    head = f"{task.kind}\n{path}\n{task.vendor}\n{headers}\n".encode()
-    return blake2b(head + body, digest_size=16).hexdigest()
+    return f"{task.kind}\n{path}\n{task.vendor}\n{headers}\n".encode() + body
 
 
 def ring(task_id: str, kind: str, queue: str, now_ms: int) -> tuple[Argument, ...]:

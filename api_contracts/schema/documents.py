@@ -75,7 +75,8 @@ _PARTS: Final = {
         title="Event",
         text="What a subscriber sees, the same bytes on the channel and in the log. On the "
         f"channel an event has at most {EVENT_LIMIT} bytes: `stored` stands in place of a larger "
-        "one. Exactly one ending (`completed`, `failed`, `cancelled` or `expired`) is the last.",
+        "one. Exactly one ending (`completed`, `failed`, `cancelled` or `expired`) is the last. "
+        "Where encryption is on, `sealed` stands in place of all that follows `at`.",
         type=TypeAdapter(Annotated[Event | Stored, Field(discriminator="type")]),
         examples=tuple(examples.EVENTS.values()),
     ),

@@ -129,7 +129,14 @@ def _record() -> Schema:
             "due_at": moment,
             "ended_at": moment,
             "worker": _TEXT,
-            "error": {"description": "The schema TaskError, as JSON.", **_JSON_TEXT},
-            "result": {"description": "The schema Result, as JSON.", **_JSON_TEXT},
+            "error": {
+                "description": "The schema TaskError, as JSON. Where encryption is on, its words "
+                "are in `sealed`.",
+                **_JSON_TEXT,
+            },
+            "result": {
+                "description": "The schema Result, as JSON; encrypted, where that is on.",
+                **_JSON_TEXT,
+            },
         },
     }

@@ -53,6 +53,8 @@ class Row:
     refused_s: float | None
     #: How long all of it took, in seconds.
     seconds: float = field(default=0.0)
+    #: How many endings the workers' counters have too many, or lack.
+    miscounted: int = field(default=0)
 
     @property
     def wrong(self) -> list[str]:
@@ -76,10 +78,11 @@ def run(scenario: Scenario, seed: int, folder: Path) -> Row:
                 stage.complaints.append(f"{fault.__name__}: {error}")
         stage.end_load(within=SETTLE_S)
         _settle(stage)
-        _count(stage)
+        miscounted = _miscounted(stage)
         for slot in stage.slots:
             slot.leave()
         row = _audit(scenario, stage)
+    row.miscounted = miscounted
     row.seconds = time.monotonic() - began
     return row
 
@@ -94,10 +97,10 @@ def _settle(stage: Stage) -> None:
         stage.complaints.append(f"still to be looked after: {[one.decode() for one in ids]}")
 
 
-def _count(stage: Stage) -> None:
+def _miscounted(stage: Stage) -> int:
     """Hold what the workers say how many tasks have ended, and how, against every record there is.
 
-    Not one of them may be counted twice or missing, whoever was killed.
+    Not one of them may be counted twice or missing, whoever was killed. Return how many are.
     """
     ended = books.count_endings(stage.front.redis)
 
@@ -115,9 +118,10 @@ def _count(stage: Stage) -> None:
         until(told, "a worker tells of the fleet", within=TERM_S)
     except AssertionError as error:
         stage.complaints.append(str(error))
-        return
-    if told() != ended:
-        stage.complaints.append(f"counted {dict(told())}, on record {dict(ended)}")
+    counted = told()
+    if counted != ended:
+        stage.complaints.append(f"counted {dict(counted)}, on record {dict(ended)}")
+    return ((counted - ended) + (ended - counted)).total()
 
 
 def _audit(scenario: Scenario, stage: Stage) -> Row:

@@ -12,7 +12,7 @@ from tests.chaos.stops import percentile
 
 _HEAD: Final = (
     "fault", "times", "tasks", "attempts", "calls", "lost", "doubled", "texts that differ",
-    "other faults", "poison", "measured",
+    "counted wrongly", "other faults", "poison", "measured",
 )  # fmt: skip
 _COLUMNS: Final = (Kind.LOST, Kind.DOUBLED, Kind.DIFFERS)
 _EXCUSES: Final = {
@@ -44,6 +44,7 @@ def _cells(row: Row) -> Iterator[str]:
         yield f"{number:,}"
     for kind in _COLUMNS:
         yield str(totals.faults[kind])
+    yield str(row.miscounted)
     named = (*_COLUMNS, *row.excused)
     others = sum(count for kind, count in totals.faults.items() if kind not in named)
     yield str(others + len(row.complaints))

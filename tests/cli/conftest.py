@@ -9,8 +9,11 @@ import pytest
 from api_contracts.client import Client
 from tests.cli.shell import Shell
 from tests.parts.gate import Gate
+from tests.parts.shared import gate, shared_gate
 from tests.parts.worker import API_KEY, Worker
 from worker import embedded
+
+__all__ = ["gate", "shared_gate"]
 
 
 @pytest.fixture(scope="session")
@@ -20,26 +23,12 @@ def _redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Embedd
 
 
 @pytest.fixture(scope="session")
-def _gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.close()
-
-
-@pytest.fixture
-def gate(_gate: Gate) -> Gate:
-    """The router: it answers what a test tells it."""
-    _gate.reset()
-    return _gate
-
-
-@pytest.fixture(scope="session")
 def _worker(
-    _gate: Gate, _redis: embedded.EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+    shared_gate: Gate, _redis: embedded.EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Worker]:
     log = tmp_path_factory.mktemp("cli-worker") / "worker.log"
     retries = {"ROUTER_WORKER_RETRY_BASE_S": "0.01", "ROUTER_WORKER_RETRY_MAX_ATTEMPTS": "3"}
-    worker = Worker(log, redis_url=_redis.url, base_url=_gate.url, **retries)
+    worker = Worker(log, redis_url=_redis.url, base_url=shared_gate.url, **retries)
     worker.wait_ready()
     yield worker
     worker.stop()

@@ -19,6 +19,8 @@ from api_contracts.client import Client
 from tests.parts.program import ROOT, without_settings
 from worker.cli import main
 
+#: The id of no task; a name of a test may have it.
+UNKNOWN: Final = "7d1f0c5e-3a2b-4c8d-9e6f-0b1a2c3d4e5f"
 #: What the console script `router-worker` does; it needs no installation.
 COMMAND: Final = (
     sys.executable, "-W", "error", "-c",

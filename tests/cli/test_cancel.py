@@ -4,7 +4,7 @@ import pytest
 
 from api_contracts.names import State
 from api_contracts.requests import new_id
-from tests.cli.shell import Shell
+from tests.cli.shell import UNKNOWN, Shell
 from tests.cli.test_follow import CHAT, MESSAGES
 from tests.parts import answers
 from tests.parts.gate import Do, Gate, stream
@@ -43,7 +43,7 @@ def test_a_task_that_has_ended_otherwise_is_left_alone(worked: Shell, gate: Gate
     assert handle.status().state is State.COMPLETED
 
 
-@pytest.mark.parametrize("task_id", [new_id(), "no\x1b[2Jid"])
+@pytest.mark.parametrize("task_id", [UNKNOWN, "no\x1b[2Jid"])
 def test_an_unknown_id_exits_with_3(shell: Shell, task_id: str) -> None:
     ran = shell.run_here("cancel", task_id)
     assert (ran.status, ran.out) == (3, "")

@@ -58,6 +58,7 @@ def test_a_command_is_where_the_table_says_and_helps_with_the_same_words(name: s
         (["watch", "--help"], ("celery", "kombu", "httpx", "aiohttp", "prometheus_client", "rich")),
         (["chat", "--help"], ("celery", "kombu", "httpx", "aiohttp", "prometheus_client", "rich")),
         (["doctor", "--help"], ("celery", "kombu", "prometheus_client")),
+        (["top", "--help"], ("celery", "kombu", "httpx", "aiohttp", "prometheus_client")),
     ],
 )
 def test_a_command_imports_only_what_it_needs(
@@ -93,6 +94,7 @@ FAILURES: Final[list[tuple[errors.RouterWorkerError, Exit, str]]] = [
     (errors.ResultTimeout("not yet"), Exit.TIMED_OUT, "not yet"),
     (errors.StreamReset("i"), Exit.FAILED, "i"),
     (errors.NotDead("its state\x1b[2J"), Exit.FAILED, "its state[2J"),
+    (errors.NotOpened("task i is encrypted"), Exit.USAGE, "task i is encrypted"),
     (TaskFailed(ERROR), Exit.FAILED, "the task failed: rate_limited: slow[2J down"),
     (errors.TaskCancelled("i"), Exit.FAILED, "task i was cancelled"),
     (

@@ -1,13 +1,13 @@
 """Replaying and dropping dead letters, as both clients do it."""
 
-import json
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from api_contracts.client import letters
-from api_contracts.client.flows import Batch
+from api_contracts.client.box import Box
+from api_contracts.client.keyring import NO_KEYS
+from api_contracts.client.signatures import NO_SIGNATURES
 from api_contracts.client.submission import RING_AGAIN_MS
 from api_contracts.errors import NotDead, StoreUnavailable, TaskFailed, TaskNotFound
 from api_contracts.events import Started
@@ -16,8 +16,10 @@ from tests.client.conftest import Shell, StartShell
 from tests.client.test_enqueue import rung
 from tests.conftest import StartValkey
 from tests.parts.cable import Cable
-from tests.parts.letters import bury, now_ms, park
+from tests.parts.letters import bury, now_ms, park, replaying
 from tests.parts.scripts import KEYS, Hand, Scripts, a_task, types
+from worker import trust
+from worker.claim import Claim
 
 # --- replay -----------------------------------------------------------------------------------
 
@@ -81,12 +83,16 @@ def test_a_subscriber_who_comes_back_in_the_middle_goes_on_behind_the_replay(
 def test_a_replayed_task_has_no_deadline_and_all_else_that_it_had(
     shell: Shell, redis: Redis, options: dict[str, Any], kept: dict[str, Any]
 ) -> None:
-    task_id = bury(redis, **options)
-    before = json.loads(Scripts(redis).record(task_id)[b"task"])
+    """What its producer wrote stays as it is, for it may be signed: the worker leaves them out."""
+    task_id, scripts = bury(redis, **options), Scripts(redis)
+    before = scripts.record(task_id)[b"task"]
     shell.replay(task_id)
-    record = Scripts(redis).record(task_id)
-    assert json.loads(record[b"task"]) == before | {"options": kept}
-    assert record[b"expires_at"] == b""
+    record = scripts.record(task_id)
+    assert (record[b"task"], record[b"expires_at"]) == (before, b"")
+    claim = scripts.claim(task_id, "token")
+    assert isinstance(claim, Claim)
+    _, task = trust.read(claim, Box(NO_KEYS, task_id), NO_SIGNATURES, now_ms())
+    assert task.options.model_dump(exclude_defaults=True) == kept
 
 
 @pytest.mark.parametrize("task", [b"", b"{oops", b"[1]", b'{"options":7}', b"\xff", b"[" * 10**5])
@@ -140,23 +146,30 @@ def test_a_task_that_dies_again_before_the_replay_is_through_is_a_letter_again(
 ) -> None:
     """A key that is still wrong fails it within milliseconds."""
     task_id = bury(redis, 1000)
-    flow = letters.replay(task_id, KEYS, now_ms(), one_redis=True)
-    batch: Batch | None = next(flow)
     died = False
-    while batch is not None:
-        pipe: Any = redis.pipeline(transaction=False)
-        for command in batch.commands:
-            pipe.execute_command(*command)
-        replies = pipe.execute(raise_on_error=False)
+    for _ in replaying(redis, task_id):
         if not died and shell.status(task_id).state is State.QUEUED:
             redis.zadd(KEYS.dead, {task_id: 2000})
             Hand(redis, task_id).fail()
             died = True
-        try:
-            batch = flow.send(replies)
-        except StopIteration:
-            batch = None
     assert died
+    assert [letter.id for letter in shell.dead_letters()] == [task_id]
+
+
+def test_a_task_that_somebody_else_has_replayed_and_that_died_again_stays_a_letter(
+    shell: Shell, redis: Redis
+) -> None:
+    """A key that is still wrong fails it while we replay what we have looked at."""
+    task_id = bury(redis, 1000)
+    died = False
+    for command in replaying(redis, task_id):
+        if not died and command[0] == "HMGET":
+            shell.replay(task_id)
+            redis.zadd(KEYS.dead, {task_id: 2000})
+            Hand(redis, task_id).fail()
+            died = True
+    assert died
+    assert shell.status(task_id).replays == 1
     assert [letter.id for letter in shell.dead_letters()] == [task_id]
 
 

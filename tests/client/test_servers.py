@@ -44,20 +44,42 @@ READ: list[tuple[str, dict[str, Any], str]] = [
         {"hosts": (("h", 26379),), "master_name": "m", "password": PASSWORD},
         "m of sentinels h:26379",
     ),
+    (
+        f"redis-cluster://u:{CODED}@a:1,b,[::1]:3/0",
+        {
+            "hosts": (("a", 1), ("b", 6379), ("::1", 3)),
+            "username": "u",
+            "password": PASSWORD,
+            "cluster": "redis",
+        },
+        "the cluster of a:1, b:6379, [::1]:3",
+    ),
+    (
+        "rediss-cluster://h?ssl_ca_certs=/ca.pem",
+        {"hosts": (("h", 6379),), "cluster": "rediss", "options": "ssl_ca_certs=/ca.pem"},
+        "the cluster of h:6379",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("url", "says", "shown"), READ)
 def test_a_url_is_read(url: str, says: dict[str, Any], shown: str) -> None:
     server = Server.parse(url)
-    nothing = {"master_name": None, "db": 0, "username": None, "password": None}
+    nothing = {
+        "master_name": None,
+        "db": 0,
+        "username": None,
+        "password": None,
+        "cluster": None,
+        "options": "",
+    }
     assert asdict(server) == nothing | says
     assert str(server) == shown
     assert PASSWORD not in repr(server)
 
 
 FORM = "sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/DB?master_name=NAME"
-BEGIN = "must begin with redis://HOST, rediss://HOST or sentinel://HOST"
+BEGIN = "must begin with redis[s]://HOST, sentinel://HOST or redis[s]-cluster://HOST"
 READABLE = "cannot be read; is the port a number, and is the password percent-encoded?"
 REFUSED = [
     ("", BEGIN),
@@ -94,13 +116,65 @@ def test_a_url_that_is_none_is_refused_in_words_that_quote_nothing(url: str, say
         assert caught.value.__cause__ is None
 
 
+CLUSTER_FORM = "redis-cluster://USER:PASSWORD@HOST:PORT,HOST:PORT"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis-cluster://", f"must read {CLUSTER_FORM}, with a percent-encoded password"),
+        ("rediss-cluster://hush@h", f"must read {CLUSTER_FORM}, with a percent-encoded password"),
+        ("redis-cluster://h:hush", f"must name each server as HOST or HOST:PORT: {CLUSTER_FORM}"),
+        ("redis-cluster://a,", f"must name each server as HOST or HOST:PORT: {CLUSTER_FORM}"),
+        ("redis-cluster://h/1", f"must name no database, since a cluster has one: {CLUSTER_FORM}"),
+    ],
+)
+def test_a_cluster_s_url_that_is_none_is_refused_in_words_that_quote_nothing(
+    url: str, says: str
+) -> None:
+    with pytest.raises(ValueError, match=r"^must ") as caught:
+        Server.parse(url)
+    assert str(caught.value) == says
+    assert caught.value.__cause__ is None
+
+
+def test_the_servers_of_a_cluster_are_spoken_to_as_its_url_says() -> None:
+    server = Server.parse(f"rediss-cluster://u:{CODED}@a:1?ssl_ca_certs=/ca.pem")
+    url = server.url_of("::1", 7)
+    assert url == f"rediss://u:{CODED}@[::1]:7/0?ssl_ca_certs=/ca.pem"
+    with open_sync(url) as client:
+        options = client.connection_pool.connection_kwargs
+        assert (options["username"], options["password"]) == ("u", PASSWORD)
+        assert (options["host"], options["port"]) == ("::1", 7)
+        assert options["ssl_ca_certs"] == "/ca.pem"
+    assert Server.parse("redis-cluster://a:1,b").url_of("c", 2) == "redis://c:2/0"
+
+
+def test_a_cluster_is_for_records_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever needs one server is told so, and which variable is to name it."""
+    monkeypatch.delenv("ROUTER_WORKER_BROKER_URL", raising=False)
+    url = "redis-cluster://h"
+    for read in (open_sync, open_async, kombu_address):
+        with pytest.raises(ValueError, match=r"^must name one Redis or its sentinels: a cluster"):
+            read(url)
+    for broker_url in (None, url):
+        with pytest.raises(ValueError, match=r"^ROUTER_WORKER_BROKER_URL must name one Redis or"):
+            Address.of(url, broker_url, None)
+    address = Address.of(url, "redis://queues", None)
+    assert (address.url, address.broker_url) == (url, "redis://queues")
+    assert address.keys.sharded
+    assert not Address.of("redis://h", None, None).keys.sharded
+
+
 @pytest.mark.parametrize("client", [Client, AsyncClient, Address.of])
 def test_a_client_names_the_variable_of_a_url_that_is_none(client: Any) -> None:
     """Or the parameter beside it."""
     more = {"prefix": None}
-    with pytest.raises(ValueError, match=r"^REDIS_URL must begin with redis://"):
+    with pytest.raises(ValueError, match=r"^REDIS_URL must begin with redis\[s\]://"):
         client(url="hush", broker_url=None, **more)
-    with pytest.raises(ValueError, match=r"^ROUTER_WORKER_BROKER_URL must begin with redis://"):
+    with pytest.raises(
+        ValueError, match=r"^ROUTER_WORKER_BROKER_URL must begin with redis\[s\]://"
+    ):
         client(url="redis://h", broker_url="hush", **more)
 
 

@@ -164,14 +164,20 @@ def silently(redis: Redis, hand: Hand, count: int) -> None:
         redis.xadd(KEYS.events(hand.task_id), event, id=place)
 
 
+def commands(asked: flows.Batch | flows.Rings) -> tuple[flows.Command, ...]:
+    """What a flow asks of the Redis of the records."""
+    assert isinstance(asked, flows.Batch)
+    return asked.commands
+
+
 @pytest.mark.parametrize("state", [b"running", b"cancelled"])
 def test_an_ending_that_is_written_between_two_questions_is_seen(state: bytes) -> None:
     """The log had nothing new, then it has, whatever the record said before: read once more."""
     task_id, seen = a_task().id, Reassembler("1-4")
     last = [(b"1-5", {b"event": ending(task_id, "1-5")})]
     flow = flows.log_page(task_id, KEYS, seen)
-    assert next(flow).commands[0][:2] == ("XRANGE", KEYS.events(task_id))
-    assert [one[0] for one in flow.send([[], [], []]).commands] == ["HMGET", "XREVRANGE"]
+    assert commands(next(flow))[0][:2] == ("XRANGE", KEYS.events(task_id))
+    assert [one[0] for one in commands(flow.send([[], [], []]))] == ["HMGET", "XREVRANGE"]
     with pytest.raises(StopIteration) as over:
         flow.send([[state], last])
     assert (over.value.value, seen.behind, seen.ended) == ([], True, False)

@@ -116,7 +116,7 @@ def test_a_node_program_runs_as_it_stands(name: str, url: str, tmp_path: Path) -
     assert said[-1].endswith("completed")
 
 
-@pytest.mark.parametrize("name", ["terminal", "dead"])
+@pytest.mark.parametrize("name", ["terminal", "dead", "top"])
 def test_the_commands_for_a_terminal_run_as_they_stand(
     name: str, tmp_path: Path, start_valkey: StartValkey, worker_process: StartWorker
 ) -> None:
@@ -128,6 +128,7 @@ def test_the_commands_for_a_terminal_run_as_they_stand(
         "REDIS_URL": server.url,
         "YOUROUTER_API_KEY": API_KEY,
         "ROUTER_WORKER_BASE_URL": simulator.url,
+        "PORT": "0",
     }
     lines = section(f"run: {name}").strip().removeprefix("```sh\n").removesuffix("```").splitlines()
     assert lines

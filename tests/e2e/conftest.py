@@ -8,8 +8,11 @@ import pytest
 
 from api_contracts.client import Client
 from tests.parts.gate import Gate
-from tests.parts.worker import API_KEY, Worker
+from tests.parts.shared import gate, shared_gate, valkey
+from tests.parts.worker import API_KEY, Worker, running
 from worker import embedded
+
+__all__ = ["gate", "shared_gate", "valkey"]
 
 #: Retries in these tests: quick, since the order of things is what they look at, and another
 #: number of them than the contract has by default.
@@ -18,27 +21,6 @@ RETRIES = {
     "ROUTER_WORKER_RETRY_CAP_S": "0.2",
     "ROUTER_WORKER_RETRY_MAX_ATTEMPTS": "4",
 }
-
-
-@pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.EmbeddedServer]:
-    """A server for these tests alone: their worker would take the tasks of others."""
-    with embedded.start(tmp_path_factory.mktemp("valkey"), persistence=False) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def _gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.close()
-
-
-@pytest.fixture
-def gate(_gate: Gate) -> Gate:
-    """The way to the router, with nobody behind it and nothing noted yet."""
-    _gate.reset()
-    return _gate
 
 
 class StartModuleWorker(Protocol):
@@ -50,14 +32,11 @@ class StartModuleWorker(Protocol):
 
 @pytest.fixture(scope="session")
 def _worker(
-    _gate: Gate, valkey: embedded.EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+    shared_gate: Gate, valkey: embedded.EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Worker]:
     log = tmp_path_factory.mktemp("worker") / "worker.log"
-    worker = Worker(log, redis_url=valkey.url, base_url=_gate.url, **RETRIES)
-    worker.wait_ready()
-    yield worker
-    worker.stop()
-    assert API_KEY not in worker.output, "the worker said its key"
+    with running(log, redis_url=valkey.url, base_url=shared_gate.url, **RETRIES) as worker:
+        yield worker
 
 
 @pytest.fixture
@@ -84,14 +63,15 @@ def module_url(valkey: embedded.EmbeddedServer) -> str:
 
 @pytest.fixture(scope="module")
 def module_worker(
-    _gate: Gate, module_url: str, tmp_path_factory: pytest.TempPathFactory
+    shared_gate: Gate, module_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StartModuleWorker]:
     """Start workers with settings of the module's own, each ready when the call returns."""
     workers: list[Worker] = []
 
     def start(**settings: str) -> Worker:
         log = tmp_path_factory.mktemp("worker") / "worker.log"
-        worker = Worker(log, redis_url=module_url, base_url=_gate.url, **{**RETRIES, **settings})
+        options = {**RETRIES, **settings}
+        worker = Worker(log, redis_url=module_url, base_url=shared_gate.url, **options)
         workers.append(worker)
         worker.wait_ready()
         return worker

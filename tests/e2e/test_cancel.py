@@ -263,3 +263,19 @@ def test_a_signal_that_is_lost_is_made_good_by_the_heartbeat(
     again = begin(gate, client)
     assert again.cancel()
     assert gate.requests[1].left.wait(CLOSED_S)
+
+
+def test_a_call_that_is_cancelled_before_its_answer_is_no_failure_of_the_router(
+    alone: tuple[Worker, Client], gate: Gate
+) -> None:
+    """Or whoever cancels much would have somebody called at night."""
+    worker, client = alone
+    before = worker.samples("calls_total")
+    assert begin(gate, client, (Do.HANG,)).cancel()
+
+    def rises() -> dict[str, float]:
+        now = worker.samples("calls_total").items()
+        return {row: count for row, count in now if count != before.get(row)}
+
+    row = "protocol=openai,status_class=stopped,vendor=auto"
+    assert until(rises, "the call is counted") == {row: before.get(row, 0) + 1}

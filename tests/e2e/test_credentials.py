@@ -9,7 +9,7 @@ import redis as redis_library
 
 from api_contracts.client import Client
 from tests.e2e.conftest import StartModuleWorker
-from tests.parts.everything import everything
+from tests.parts.dump import everything
 from tests.parts.following import error_of, result_of
 from tests.parts.gate import Gate, whole
 from tests.parts.wait import until
@@ -44,7 +44,7 @@ def own(module_worker: StartModuleWorker, module_url: str, folder: Path) -> Work
 @pytest.fixture(autouse=True)
 def _nobody_says_a_key(own: Worker, redis: redis_library.Redis) -> Iterator[None]:
     yield
-    for place in (own.output, own.get("/metrics")[1], everything(redis)):
+    for place in (own.output, own.get("/metrics")[1], everything(redis).decode()):
         for key in (API_KEY, ACME, NEXT):
             assert key not in place
 

@@ -10,6 +10,7 @@ from api_contracts.client import Client
 from tests.parts import answers
 from tests.parts.following import ended, error_of, kinds, result_of
 from tests.parts.gate import Do, Gate, stream, whole
+from tests.parts.wait import until
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -70,3 +71,15 @@ def test_a_start_by_says_nothing_of_a_task_that_was_started(
     gate.answer(whole(LIMITED, 429, retry_after="0.6"), GOOD)
     result_of(redis, _chat(client, expires_at=_now_ms() + 500))
     assert len(gate.requests) == 2
+
+
+def test_a_deadline_does_not_count_for_a_task_that_is_replayed_later(
+    gate: Gate, client: Client, redis: redis_library.Redis
+) -> None:
+    gate.answer(whole({"error": {"message": "pay"}}, 402), GOOD)
+    deadline = _now_ms() + 1_000
+    task = _chat(client, deadline=deadline, expires_at=deadline)
+    assert error_of(redis, task)["code"] == "payment_required"
+    until(lambda: _now_ms() > deadline, "the deadline is past")
+    client.replay(task)
+    assert client.result(task, timeout=10).finish_reason == "stop"

@@ -15,6 +15,7 @@ from api_contracts.names import Queue
 from tests.conftest import StartValkey, StartWorker
 from tests.parts import answers, foreign
 from tests.parts.following import KEYS, ended, log_of, result_of
+from tests.parts.foreign import AnyQueue
 from tests.parts.gate import Answer, Do, Gate, Pause, stream, whole
 from tests.parts.wait import until
 from tests.parts.worker import Worker
@@ -103,16 +104,17 @@ def spent_nothing(redis: redis_library.Redis, task: str) -> bool:
     return redis.hmget(KEYS.record(task), "failures", "deaths") in ([b"0", None], [b"0", b"0"])
 
 
-def test_streams_that_outlast_the_grace_are_handed_back_and_run_elsewhere(
-    gate: Gate, client: Client, redis: redis_library.Redis, start: Start, begin: Begin
-) -> None:
+def test_streams_that_outlast_the_grace_are_handed_back_and_run_elsewhere(  # noqa: PLR0913, PLR0917
+    gate: Gate, client: Client, redis: redis_library.Redis, queue: AnyQueue, start: Start,
+    begin: Begin,
+) -> None:  # fmt: skip
     first = start(grace_s=1)
     tasks = begin(*[ENDLESS] * 20)
     first.program.terminate()
     assert left(first, within=1 + LEAVE_S) >= 0.9, "it left before its grace was over"
     assert all(request.left.is_set() for request in gate.requests)
     assert {client.status(task).state for task in tasks} == {"queued"}
-    assert redis.llen(Queue.INTERACTIVE) == len(tasks)
+    assert queue.waiting() == len(tasks)
     gate.answer(*[QUICK] * len(tasks))
     start()
     for task in tasks:
@@ -147,6 +149,16 @@ def test_a_second_signal_hands_back_at_once(
     left(worker, within=LEAVE_S)
     assert client.status(task).state == "queued"
     assert redis.llen(Queue.INTERACTIVE) == 1
+
+
+def test_who_tells_of_the_fleet_lets_another_do_it(
+    redis: redis_library.Redis, start: Start
+) -> None:
+    worker = start()
+    until(lambda: redis.exists(KEYS.exporter), "it is elected")
+    send(worker, signal.SIGTERM)
+    left(worker, within=LEAVE_S)
+    assert not redis.exists(KEYS.exporter)
 
 
 def test_tasks_that_end_within_the_grace_are_not_handed_back(
@@ -185,7 +197,7 @@ def test_a_task_that_must_not_be_restarted_fails_as_interrupted_when_its_grace_i
 
 
 def test_messages_that_come_while_a_worker_leaves_are_the_next_ones(
-    gate: Gate, redis: redis_library.Redis, start: Start
+    gate: Gate, redis: redis_library.Redis, queue: AnyQueue, start: Start
 ) -> None:
     gate.answer(*[whole({"choices": [{"message": {"content": "ok"}}]})] * 3000)
     tasks: list[str] = []
@@ -193,7 +205,7 @@ def test_messages_that_come_while_a_worker_leaves_are_the_next_ones(
         worker = start()
         worker.program.terminate()
         while worker.program.running:
-            tasks.append(foreign.send(redis))
+            tasks.append(queue.send())
             time.sleep(0.01)
         left(worker, within=0)
     assert len(tasks) > 20
@@ -227,8 +239,9 @@ def test_a_worker_leaves_in_bounded_time_while_redis_is_away(
 class Load:
     """Producers of both kinds that go on until they are stopped."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, queue: AnyQueue) -> None:
         self._url = url
+        self._queue = queue
         self._stop = threading.Event()
         self.tasks: list[str] = []
         self._threads = [threading.Thread(target=one) for one in (self._ours, self._foreign)]
@@ -248,19 +261,19 @@ class Load:
 
     def _foreign(self) -> None:
         request = {"model": "m", "messages": QUESTION, "stream": True}
-        with redis_library.Redis.from_url(self._url) as redis:
-            while not self._stop.wait(0.04):
-                self.tasks.append(foreign.send(redis, {"kind": "chat", "request": request}))
+        while not self._stop.wait(0.04):
+            self.tasks.append(self._queue.send({"kind": "chat", "request": request}))
 
 
 def test_rolling_restarts_under_load_lose_nothing_and_spend_no_attempts(
-    gate: Gate, redis: redis_library.Redis, start: Start, server: embedded.EmbeddedServer
-) -> None:
+    gate: Gate, redis: redis_library.Redis, queue: AnyQueue, start: Start,
+    server: embedded.EmbeddedServer,
+) -> None:  # fmt: skip
     """Every other restart leaves its tasks no time."""
     restarts = int(os.environ.get("RESTARTS", "4"))
     gate.answer(*[STEADY] * (1000 + 1000 * restarts))
     workers = [start(grace_s=25), start(grace_s=0.05)]
-    load = Load(server.url)
+    load = Load(server.url, queue)
     for restart in range(restarts):
         workers.append(start(grace_s=25 if restart % 2 else 0.05))
         oldest = workers.pop(0)

@@ -1,6 +1,7 @@
 """What is true of all workers is told by one of them, and exactly, whoever is killed."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from api_contracts.client import Client
 from tests.conftest import StartValkey, StartWorker
 from tests.parts.aimock import Aimock
+from tests.parts.program import ROOT
 from tests.parts.wait import until
 from tests.parts.worker import Worker
 
@@ -59,3 +61,17 @@ def test_one_tells_and_when_it_has_gone_another_does(
         until(lambda: told(rest, "tasks_total") == 40, "40 tasks are counted")
         assert len(tellers(rest)) == 1
         assert told(rest, "open_tasks") == 0
+
+
+def test_workers_of_one_name_are_not_one_worker(
+    aimock: Aimock, worker_process: StartWorker, start_valkey: StartValkey, tmp_path: Path
+) -> None:
+    """Containers on the network of one host: each is process 1 there, and the host has one name."""
+    aimock.serve({"match": {"userMessage": "tell"}, "response": {"content": "All that glisters"}})
+    (tmp_path / "sitecustomize.py").write_text("import os; os.getpid = lambda: 1")
+    path, url = f"{tmp_path}:{ROOT}", start_valkey().url
+    workers = [worker_process(aimock.url, REDIS_URL=url, PYTHONPATH=path) for _ in range(2)]
+    with Client(url) as client:
+        run(client, 5)
+    until(lambda: told(workers, "tasks_total") == 5, "5 tasks are counted, and each once")
+    assert len(tellers(workers)) == 1

@@ -6,6 +6,7 @@ from api_contracts.client import Client
 from tests.parts.answers import event
 from tests.parts.following import error_of
 from tests.parts.gate import Gate, stream, whole
+from tests.parts.worker import Worker
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 
@@ -41,3 +42,15 @@ def test_how_a_server_words_its_status_does_not_matter(
     gate.answer((answer.replace(b"200 Said", b"200 Gew\xe4hrt", 1),))
     response = client.chat("m", MESSAGES).result(timeout=10).response
     assert response["choices"][0]["message"]["content"] == "Sea"
+
+
+def test_a_count_of_tokens_that_no_call_has_does_not_cost_the_answer(
+    gate: Gate, client: Client, worker: Worker
+) -> None:
+    message = {"role": "assistant", "content": "Sea"}
+    choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+    gate.answer(whole({"choices": choices, "usage": {"prompt_tokens": 10**400}}))
+    result = client.chat("m", MESSAGES).result(timeout=10)
+    assert result.response["choices"] == choices
+    assert result.usage.provenance == "unavailable"
+    assert all(count < 10**9 for count in worker.samples("tokens_total").values())

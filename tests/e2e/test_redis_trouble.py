@@ -105,6 +105,7 @@ def test_a_redis_that_is_away_for_longer_than_a_lease_costs_the_call_and_no_deat
         assert redis.hget(Keys().record(task), "deaths") is None
     assert len(gate.requests) == 2
     until(lambda: worker.get("/readyz")[0] == 200, "the worker is ready again")
+    assert "Deprecation" not in worker.output
 
 
 def test_a_stream_that_a_full_redis_refuses_fails_as_store_and_is_made_again(
@@ -160,7 +161,10 @@ def test_a_redis_that_is_full_for_long_gets_a_failure_in_place_of_the_answer(
     until(lambda: gate.requests, "the call is made")
     redis.config_set("maxmemory", 1)
     until(lambda: "Redis refuses the end of" in worker.output, "the answer is given up")
+    until(lambda: worker.get("/readyz")[0] == 503, "the worker is not ready")
+    assert "its memory is full" in worker.get("/readyz")[1]
     redis.config_set("maxmemory", 0)
+    until(lambda: worker.get("/readyz")[0] == 200, "the worker is ready again")
     ending = ended(redis, task)[-1]
     assert ending.type == "failed"
     assert ending.error.code == "store"
@@ -195,6 +199,11 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing_and_stops_its_call(
     sleeper = worker_process(gate.url, REDIS_URL=server.url, **QUICK)
     task = client.chat("m", QUESTION, stream=True).id
     chunked(redis, task)
+    # Behind a renewal, so that none is on its way: it would time out as the sleeper wakes, and the
+    # attempt end before it has anything to write.
+    key = Keys().record(task)
+    claimed = redis.hget(key, "lease_until")
+    until(lambda: redis.hget(key, "lease_until") != claimed, "the lease is renewed")
     sleeper.pause()
     worker_process(gate.url, REDIS_URL=server.url, **QUICK)
     result = result_of(redis, task, within=40)

@@ -14,6 +14,7 @@ from api_contracts.names import Keys, Queue
 from tests.conftest import StartWorker
 from tests.parts.aimock import Aimock
 from tests.parts.following import error_of, result_of
+from tests.parts.foreign import AnyQueue
 from tests.parts.wait import until
 from tests.parts.worker import Worker
 
@@ -128,8 +129,9 @@ def test_a_live_task_is_left_alone_for_many_leases(
 
 
 def test_a_queue_that_is_merely_long_is_rung_for_by_nobody(
-    aimock: Aimock, redis: redis_library.Redis, redis_url: str, worker_process: StartWorker
-) -> None:
+    aimock: Aimock, redis: redis_library.Redis, redis_url: str, queue: AnyQueue,
+    worker_process: StartWorker,
+) -> None:  # fmt: skip
     serve(aimock, 200)
     length = 2_000
     with Client(redis_url) as client:
@@ -141,7 +143,7 @@ def test_a_queue_that_is_merely_long_is_rung_for_by_nobody(
     worker = worker_process(aimock.url, ROUTER_WORKER_CONCURRENCY="1", **QUICK)
     until(lambda: not redis.zcount(Keys().due, "-inf", 2), "the reaper has looked at all")
     assert rung(worker) == {}
-    assert 0 < redis.llen(Queue.INTERACTIVE) < length
+    assert 0 < queue.waiting() < length
 
 
 @pytest.mark.parametrize("junk", ["no id", "0b6f0c1e-5d2a-4c0e-9a53-0d7f5a1b2c99"])

@@ -3,7 +3,7 @@
 import base64
 import json
 import uuid
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import redis as redis_library
 
@@ -47,6 +47,33 @@ def send(redis: redis_library.Redis, task: Json | None = None, **fields: Any) ->
     whole = {"id": str(uuid.uuid4())} | (task or chat()) | fields
     redis.lpush(QUEUE, message(whole))
     return str(whole["id"])
+
+
+class AnyQueue(Protocol):
+    """The interactive queue, on whichever server, as a producer sees it; threads may use it."""
+
+    def waiting(self) -> int:
+        """Tell how many messages wait."""
+
+    def send(self, task: Json | None = None, **fields: Any) -> str:
+        """Send a task whole; as :func:`send`."""
+
+
+class RedisQueue:
+    """The same on Redis."""
+
+    def __init__(self, redis: redis_library.Redis) -> None:
+        """Speak through this client."""
+        self._redis = redis
+
+    def waiting(self) -> int:
+        """Tell how many messages wait."""
+        length: Any = self._redis.llen(QUEUE)
+        return int(length)
+
+    def send(self, task: Json | None = None, **fields: Any) -> str:
+        """Send a task whole; as :func:`send`."""
+        return send(self._redis, task, **fields)
 
 
 def letters_of(redis: redis_library.Redis, count: int = 1) -> list[dict[bytes, bytes]]:

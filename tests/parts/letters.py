@@ -2,11 +2,14 @@
 
 import json
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 from uuid import uuid4
 
 import redis as redis_library
 
+from api_contracts.client import letters
+from api_contracts.client.flows import Batch, Rings
 from tests.parts.scripts import KEYS, Hand, Scripts, a_task
 from worker.store.records import DEAD_TTL_S
 
@@ -55,3 +58,20 @@ def park(redis: redis_library.Redis, message: bytes = b"{oops", at: int | None =
     }  # fmt: skip
     redis.hset(KEYS.record(letter_id), mapping=record)
     return letter_id
+
+
+def replaying(redis: redis_library.Redis, task_id: str) -> Iterator[tuple[Any, ...]]:
+    """Replay a letter as a client does, and yield each command once it has been carried out."""
+    flow = letters.replay(task_id, KEYS, now_ms(), one_redis=True)
+    batch: Batch | Rings | None = next(flow)
+    while batch is not None:
+        assert isinstance(batch, Batch)
+        replies: list[Any] = []
+        for command in batch.commands:
+            pipe: Any = redis.pipeline(transaction=False)
+            replies += pipe.execute_command(*command).execute(raise_on_error=False)
+            yield command
+        try:
+            batch = flow.send(replies)
+        except StopIteration:
+            batch = None

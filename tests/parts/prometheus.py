@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -22,6 +24,8 @@ SHIPPED: Final = ROOT / "deploy" / "prometheus"
 _INTERVAL: Final = "1s"
 #: How long an alert's condition must hold, in place of minutes.
 _FOR: Final = "2s"
+#: A metric's name in an expression.
+_METRIC: Final = re.compile(r"\b(?:router_worker_\w+|up\b)")
 
 
 class Prometheus:
@@ -67,6 +71,17 @@ class Prometheus:
             if one["state"] == "firing"
         }
 
+    def wait_firing(self, expected: set[str], *, within: float) -> None:
+        """Wait until these alerts fire; AssertionError, with what those saw that do not."""
+        try:
+            until(lambda: expected <= self.firing(), f"{expected} fire", within=within)
+        except AssertionError as error:
+            missing = expected - self.firing()
+            for rule in rules():
+                if rule["alert"] in missing:
+                    error.add_note(f"{rule['alert']} saw:\n{self._seen_by(rule['expr'])}")
+            raise
+
     def wait_scraped(self, workers: Iterable[Worker], metric: str) -> None:
         """Wait until it has a metric of ours, summed up, as the workers have it now."""
         workers = list(workers)
@@ -76,6 +91,16 @@ class Prometheus:
             return self.numbers(f"sum(router_worker_{metric})") == [pytest.approx(now)]
 
         until(same, f"Prometheus has scraped {metric}")
+
+    def _seen_by(self, expression: str) -> str:
+        """Write the samples of the last minutes of every metric that is looked at."""
+        lines = []
+        for metric in sorted(set(_METRIC.findall(expression))):
+            for series in self._ask(f"query?{urlencode({'query': f'{metric}[10m]'})}")["result"]:
+                runs = groupby(value for _, value in series["values"])
+                values = [f"{value} x {len(list(run))}" for value, run in runs]
+                lines.append(f"{series['metric']}: {', '.join(values)}")
+        return "\n".join(lines)
 
     def _ask(self, what: str) -> Any:
         answer = json.loads(get(f"{self.url}/api/v1/{what}")[1])

@@ -13,12 +13,13 @@ from uuid import uuid4
 
 import redis as redis_library
 
-from api_contracts.client.scripts import Script
+from api_contracts.client.scripts import Script, sharded
 from api_contracts.client.submission import CREATE, submission
 from api_contracts.events import ENDINGS, EVENT_LIMIT, EventId, parse_event
 from api_contracts.names import EVENT_FIELD, Keys, State
 from api_contracts.requests import Task, parse_task
 from api_contracts.results import Attempt, Result, Timings, Usage
+from tests.parts.cluster import Apart
 from tests.parts.wait import until
 from worker import wire
 from worker.claim import Claim, NotClaimed, read_claim
@@ -96,12 +97,14 @@ class Scripts:
         """Use this client, which returns bytes."""
         self.redis: Any = redis
         self._keys = keys
+        self._sharded = isinstance(redis, Apart)
         #: By task and attempt: the token of its claim.
         self._tokens: dict[tuple[str, int], str] = {}
 
     def create(self, task: Task) -> Any:
         commands = submission(task, self._keys, int(time.time() * 1000))
-        return self.redis.execute_command("EVAL", CREATE, *commands.create_with_keys)
+        source = sharded(CREATE) if self._sharded else CREATE
+        return self.redis.execute_command("EVAL", source, *commands.create_with_keys)
 
     def claim(
         self, task_id: str, token: str, *, worker: str = "w", lease_ms: int = LEASE_MS
@@ -144,8 +147,8 @@ class Scripts:
     def cancel(self, task_id: str) -> Any:
         return self._run(_CANCEL, task_id, self._keys.cancel)
 
-    def replay(self, task_id: str, looked_at: bytes | str = "", task: bytes = b"{}") -> Any:
-        return self._run(_REPLAY, task_id, looked_at, task)
+    def replay(self, task_id: str, looked_at: bytes | str = "") -> Any:
+        return self._run(_REPLAY, task_id, looked_at)
 
     def drop(self, task_id: str) -> Any:
         places = (self._keys.record(task_id), self._keys.events(task_id))
@@ -165,6 +168,7 @@ class Scripts:
 
     def _run(self, source: str, task_id: str, *arguments: Any) -> Any:
         keys = self._keys
+        source = sharded(source) if self._sharded else source
         return self.redis.execute_command(
             "EVAL", source, 2, keys.record(task_id), keys.events(task_id),
             task_id, keys.live(task_id), *arguments,

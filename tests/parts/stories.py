@@ -90,6 +90,7 @@ class World:
             flow = flows.log_page(TASK, KEYS, self.seen)
             batch = next(flow)
             while True:
+                assert isinstance(batch, flows.Batch)
                 try:
                     batch = flow.send([self.reply(*command) for command in batch.commands])
                 except StopIteration as stop:

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -76,3 +78,13 @@ class Worker:
     def resume(self) -> None:
         """SIGCONT."""
         self.program.resume()
+
+
+@contextmanager
+def running(log: Path, *, redis_url: str, base_url: str, **settings: str) -> Iterator[Worker]:
+    """Start a worker and stop it at the end of the block; it must not have said its key."""
+    worker = Worker(log, redis_url=redis_url, base_url=base_url, **settings)
+    worker.wait_ready()
+    yield worker
+    worker.stop()
+    assert API_KEY not in worker.output, "the worker said its key"

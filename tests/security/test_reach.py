@@ -9,7 +9,6 @@ of the contract in `tests/parts/bad_tasks.py`. A third table, at the end, is wha
 """
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -275,13 +274,6 @@ def test_what_would_reach_further_is_refused_by_its_field_and_not_repeated(
     assert caught.value.field == place_of(field)
     for said in (value, *value.values()) if isinstance(value, dict) else (value,):
         assert len(str(said)) < 5 or str(said) not in str(caught.value)
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.close()
 
 
 async def sent(gate: Gate, *calls: Call, answer: Answer = GOOD) -> list[int]:

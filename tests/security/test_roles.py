@@ -6,10 +6,12 @@ that work, and a table of others, and of other keys and channels, is refused.
 """
 
 import json
+import re
+import shlex
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,7 @@ from tests.parts import answers
 from tests.parts.foreign import QUEUE, UNACKED, UNACKED_INDEX, message, send
 from tests.parts.gate import Do, Gate, stream, whole
 from tests.parts.letters import bury, now_ms, park
+from tests.parts.need import installed
 from tests.parts.program import Program
 from tests.parts.roles import RULES, USERS, Roles, filled_in, granted, password, users_file
 from tests.parts.scripts import KEYS, Hand, Scripts, a_task
@@ -36,7 +39,8 @@ from tests.parts.tasks import chat
 from tests.parts.wait import until
 from tests.parts.web import free_port
 from tests.parts.worker import API_KEY
-from worker import embedded
+from worker import embedded, presence
+from worker.presence import Presence
 
 GOOD = whole({"choices": [{"index": 0, "message": {"content": "ok"}, "finish_reason": "stop"}]})
 REFUSED_KEY = whole({"error": {"message": "no"}}, 401)
@@ -50,28 +54,24 @@ def roles(start_valkey: StartValkey, tmp_path: Path) -> Iterator[Roles]:
     roles.admin.close()
 
 
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.close()
-
-
-def nothing_was_refused_and_nothing_is_granted_in_vain(roles: Roles, role: str) -> None:
+def nothing_was_refused_and_nothing_is_granted_in_vain(
+    roles: Roles, role: str, *, but: Collection[str] = ()
+) -> None:
     used = roles.used()
-    assert roles.refused() == set()
+    assert roles.refused() == set(but)
     assert granted(role) - used == set(), "it is granted what it does not need"
 
 
 # --- the file -------------------------------------------------------------------------------------
 
 
-def server_with(folder: Path, line: str) -> tuple[Program, int]:
+def server_with(folder: Path, line: str, binary: Path | str | None = None) -> tuple[Program, int]:
     """Start a bare server with one more line of configuration."""
     port = free_port()
     conf = folder / "redis.conf"
     conf.write_text(f"port {port}\nbind 127.0.0.1\ndir {folder}\nsave ''\n{line}\n")
-    return Program([str(embedded.binary()), str(conf)], folder / "server.log"), port
+    command = [str(binary or embedded.binary()), str(conf)]
+    return Program(command, folder / "server.log"), port
 
 
 def _answers(port: int, user: str) -> bool:
@@ -105,6 +105,22 @@ def test_the_file_is_taken_in_both_ways_that_it_names_and_nobody_gets_in_without
 def test_without_passwords_no_server_takes_the_file(tmp_path: Path, how: str) -> None:
     server, _ = server_with(tmp_path, f"{how} {USERS}")
     assert server.wait(within=10) != 0
+
+
+def test_debians_redis_takes_what_the_head_of_the_file_has_for_one_before_7_2(
+    tmp_path: Path,
+) -> None:
+    *_, said = re.findall(r"^#   (sed .*) users\.acl$", USERS.read_text(), re.MULTILINE)
+    path = tmp_path / "users"
+    path.write_text(filled_in(USERS.read_text()))
+    subprocess.run([*shlex.split(said), "--in-place", str(path)], check=True)
+    debians = installed("redis-server", "redis-server")
+    server, port = server_with(tmp_path, f"include {path}", debians)
+    try:
+        for role in RULES:
+            until(partial(_answers, port, role), f"{role} gets in")
+    finally:
+        server.kill()
 
 
 def test_the_digest_is_what_the_head_of_the_file_says() -> None:
@@ -282,6 +298,7 @@ def at_shell(tmp_path: Path, roles: Roles, gate: Gate) -> Iterator[Callable[[str
                 REDIS_URL=roles.url_of(role),
                 YOUROUTER_API_KEY=API_KEY,
                 ROUTER_WORKER_BASE_URL=gate.url,
+                PORT="0",
             )
 
         yield shell
@@ -296,6 +313,10 @@ def ran(shell: Shell, *arguments: str) -> Ran:
 
 def look(shell: Shell, ended: str, letter: str, waiting: str) -> None:
     """All that an operator looks at."""
+    seen = ran(shell, "top", "--once").out
+    assert waiting in seen, "it runs"
+    assert letter in seen
+    assert "takes tasks" in seen
     ran(shell, "status", ended)
     ran(shell, "watch", ended)
     assert "whole" in ran(shell, "result", ended).out
@@ -312,9 +333,12 @@ def test_an_operator_looks_and_a_maintainer_mends(
     hand, ended = running(roles), running(roles)
     ended.complete("whole")
     letter, dropped, parked = bury(roles.admin), bury(roles.admin), park(roles.admin)
+    said = Presence(slots=1, taken=1, attempts_per_s=0, fault=None, tasks=(hand.task_id,))
+    roles.admin.set(KEYS.worker("w"), presence.write(said))
     for role in ("operator", "maintainer"):
         gate.answer(whole({"data": []}))
         shell = at_shell(role)
+        roles.admin.zadd(KEYS.workers, {"w": now_ms()})
         roles.forget()
         look(shell, ended.task_id, letter, hand.task_id)
         if role == "maintainer":
@@ -324,7 +348,8 @@ def test_an_operator_looks_and_a_maintainer_mends(
             ran(shell, "cancel", hand.task_id)
         with redis_library.Redis.from_url(roles.url_of(role)) as client:
             client.ping()
-        nothing_was_refused_and_nothing_is_granted_in_vain(roles, role)
+        # doctor asks whether it could be a worker.
+        nothing_was_refused_and_nothing_is_granted_in_vain(roles, role, but={"multi"})
 
 
 def test_an_operator_lists_dead_letters_where_stale_entries_would_be_cleaned_away(
@@ -368,6 +393,7 @@ REFUSED = {
         "LRANGE router.interactive 0 -1", "RPOP router.interactive", "BRPOP router.batch 1",
         "SET router.interactive x", "LPUSH router.unacked x", "HSET router.unacked t x",
         "SUBSCRIBE rw:cancel", "INFO", "LPUSH router.other x", "HGET rw:{rw:due}:tally f",
+        "ZADD rw:workers 1 x", "SET rw:worker:w x", "GET rw:worker:w",
     ],
     "celery": [
         f"HSET {RECORD} state x", f"HMGET {RECORD} result", f"XRANGE {LOG} - +",
@@ -391,19 +417,20 @@ REFUSED = {
         "GET rw:{rw:due}:tally",
         "LRANGE router.interactive 0 -1", "SET router.interactive x", "DEL router.unacked",
         "LPUSH router.unacked x", "ZADD router.batch 1 x", "HSET celery f x", "SADD rw:other x",
-        "ZADD rw:other 1 x", "INFO", "EXPIRE rw:idem:t:k 1",
+        "ZADD rw:other 1 x", "INFO", "EXPIRE rw:idem:t:k 1", "SET rw:workers x", "GET rw:worker:w",
     ],
     "operator": [
         f"HSET {RECORD} state x", f"XADD {LOG} * event x", f"DEL {RECORD}", f"PUBLISH {LIVE} x",
         "EVAL return 0", "EVALSHA x 0", "SCRIPT LOAD return", "ZADD rw:due 1 x", "ZREM rw:dead x",
         "LPUSH router.interactive x", "RPOP router.interactive", "SET rw:exporter x",
-        "SUBSCRIBE rw:cancel", "PUBLISH rw:cancel x", "LRANGE celery 0 -1",
+        "SUBSCRIBE rw:cancel", "PUBLISH rw:cancel x", "LRANGE celery 0 -1", "GET rw:idem:t:k",
+        "GET rw:exporter", "ZADD rw:workers 1 x", "SET rw:worker:w x",
     ],
     "maintainer": [
         f"GET {RECORD}", f"SET {RECORD} x", f"SET {LOG} x", "ZREM rw:due x", "DEL rw:due",
         "HSET rw:dead f x", "SET rw:idem:t:k x", "SET rw:exporter x", "RPOP router.interactive",
         "LRANGE router.interactive 0 -1", "LPUSH router.unacked x", "SUBSCRIBE rw:cancel",
-        "EVAL return 0",
+        "EVAL return 0", "GET rw:idem:t:k", "ZADD rw:workers 1 x", "SET rw:worker:w x",
     ],
 }  # fmt: skip
 
@@ -444,7 +471,12 @@ def test_what_is_not_a_users_work_is_refused(roles: Roles, role: str) -> None:
 
 
 #: Who may run scripts, and a key that they may have then, but not delete.
-SCRIPTS = {"producer": RECORD, "worker": "router.interactive", "maintainer": KEYS.dead}
+SCRIPTS = {
+    "producer": RECORD,
+    "worker": "router.interactive",
+    "operator": KEYS.dead,
+    "maintainer": KEYS.dead,
+}
 
 
 @pytest.mark.parametrize("role", SCRIPTS)
@@ -456,7 +488,11 @@ def test_a_script_may_do_no_more_than_its_user(roles: Roles, role: str, call: st
     with redis_library.Redis.from_url(roles.url_of(role)) as client:
         asked: Any = client
         script = f"return redis.call({call})"
-        run = partial(asked.eval, script) if "+eval " in RULES[role] else None
-        run = run or partial(asked.evalsha, asked.script_load(script))
+        if role == "operator":
+            run = partial(asked.eval_ro, script)
+        elif "+eval " in RULES[role]:
+            run = partial(asked.eval, script)
+        else:
+            run = partial(asked.evalsha, asked.script_load(script))
         with pytest.raises(redis_library.ResponseError, match=r"^ACL failure in script: "):
             run(1, place)

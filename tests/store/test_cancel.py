@@ -194,11 +194,19 @@ def test_a_time_to_live_that_is_none_is_a_day(
     assert whole(scripts, task)[2] == [86_400, 86_400]
 
 
-@pytest.mark.parametrize("ttl", [1, 86_401, RESULT_TTL_MAX])
+@pytest.mark.parametrize("ttl", [60, 86_401, RESULT_TTL_MAX])
 def test_a_time_to_live_that_is_allowed_is_obeyed(scripts: Scripts, task: Task, ttl: int) -> None:
     scripts.set(task.id, result_ttl=ttl)
     assert scripts.cancel(task.id) == b"cancelled"
     assert whole(scripts, task)[2] == [ttl, ttl]
+
+
+def test_the_record_stays_until_somebody_has_counted_it(scripts: Scripts, task: Task) -> None:
+    """A reaper comes by every few seconds."""
+    scripts.set(task.id, result_ttl=1)
+    scripts.cancel(task.id)
+    assert whole(scripts, task)[2] == [60, 1]
+    assert b"request" not in scripts.record(task.id)
 
 
 @pytest.mark.parametrize("value", [*NO_NUMBERS, "12345"])

@@ -4,8 +4,9 @@ import time
 
 import redis
 
+from api_contracts.client.submission import MODEL_LIMIT
 from api_contracts.events import Queued, parse_event
-from api_contracts.requests import parse_task
+from api_contracts.requests import new_id, parse_task
 from tests.parts.scripts import Scripts, a_task, decoded, listening
 
 
@@ -62,3 +63,21 @@ def test_a_body_of_odd_bytes_comes_back_as_it_was(any_redis: redis.Redis) -> Non
     scripts, task = Scripts(any_redis), a_task('\0 ☃ "quoted" \\ \r\n %d {braces}')
     scripts.create(task)
     assert scripts.record(task.id)[b"request"] == task.request_json()
+
+
+def test_a_record_names_its_model_beside_the_body_as_far_as_that_is_short(
+    any_redis: redis.Redis,
+) -> None:
+    scripts, task, poll = Scripts(any_redis), a_task(), parse_task(native_get())
+    long = task.model_copy(update={"request": task.request | {"model": "漢" * 1000}})
+    long = long.model_copy(update={"id": new_id()})
+    for one in (task, long, poll):
+        scripts.create(one)
+    models = [scripts.record(one.id)[b"model"].decode() for one in (task, long, poll)]
+    assert models == ["m", "漢" * MODEL_LIMIT, ""]
+
+
+def native_get() -> dict[str, object]:
+    """A task without a model."""
+    path = "/api/v3/contents/generations/tasks/cgt-1"
+    return {"kind": "native", "path": path, "method": "GET", "request": {}}

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,8 +13,9 @@ from api_contracts.names import Queue
 from api_contracts.options import RetryPolicy
 from api_contracts.requests import Task
 from tests.parts import answers
-from tests.parts.gate import Answer, Do, Gate, stream, whole
-from tests.parts.scripts import Scripts, a_task, types
+from tests.parts.gate import Answer, Do, Gate, Pause, stream, whole
+from tests.parts.scripts import KEYS, Scripts, a_task, types
+from tests.parts.wait import until_async
 from tests.store.conftest import StartStore
 from worker.attempt import Limits
 from worker.claim import Claim
@@ -26,13 +27,6 @@ from worker.router import Router
 from worker.store import Store
 
 POLICY = Policy(20, Limits(5, 5, 60), RetryPolicy(), include_usage=True)
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.close()
 
 
 class Parts:
@@ -136,3 +130,39 @@ async def test_an_attempt_that_has_ended_leaves_its_body_at_once(
     finally:
         gc.enable()
         await parts.router.close()
+
+
+def lost(scripts: Scripts, task: Task) -> None:
+    """Another worker has the task now."""
+    scripts.set(task.id, lease_until=1)
+    assert isinstance(scripts.claim(task.id, "another"), Claim)
+
+
+def cancelled(scripts: Scripts, task: Task) -> None:
+    """The task is over, and was counted: it is on the list no more."""
+    scripts.cancel(task.id)
+    scripts.redis.hdel(KEYS.record(task.id), "uncounted")
+    scripts.redis.zrem(KEYS.due, task.id)
+
+
+@pytest.mark.parametrize("happen", [lost, cancelled])
+async def test_an_attempt_that_is_nobody_s_any_more_lets_no_one_look_later_than_a_lease(
+    start_store: StartStore,
+    redis_url: str,
+    redis: Redis,
+    gate: Gate,
+    happen: Callable[[Scripts, Task], None],
+) -> None:
+    """It would be retried in an hour; until then nobody would see that the other one has died."""
+    parts = Parts(await start_store(redis_url), gate)
+    busy = whole({"error": {"message": "busy"}}, status=503, retry_after="3600")
+    gate.answer((Pause(0.5), *busy))
+    task = await parts.create()
+    running = asyncio.create_task(parts.executor.run(task.id, "chat"))
+    await until_async(lambda: gate.requests, "the call")
+    happen(Scripts(redis), task)
+    await running
+    await parts.router.close()
+    assert Scripts(redis).record(task.id)[b"state"] != b"retrying"
+    due: Any = redis.zscore(KEYS.due, task.id)
+    assert due <= (time.time() + POLICY.lease_s) * 1000

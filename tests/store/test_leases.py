@@ -56,6 +56,20 @@ async def test_what_was_cancelled_elsewhere_is_not_kept_for_ever(
     beating.cancel()
 
 
+async def test_the_tasks_that_are_held_longest_are_named(
+    start_store: StartStore, redis_url: str
+) -> None:
+    store = await start_store(redis_url)
+    leases = Leases(store, 20, HEARTBEAT_S)
+    first, second, third = [await begun(store) for _ in range(3)]
+    with leases.hold(first), leases.hold(second):
+        with leases.hold(third):
+            assert leases.oldest(2) == (first.claim.task_id, second.claim.task_id)
+            assert len(leases.oldest(50)) == 3
+        assert leases.oldest(50) == (first.claim.task_id, second.claim.task_id)
+    assert leases.oldest(50) == ()
+
+
 async def test_an_attempt_that_is_overtaken_in_its_own_process_is_stopped(
     start_store: StartStore, redis_url: str, redis: Redis
 ) -> None:

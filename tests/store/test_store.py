@@ -26,7 +26,7 @@ from worker.claim import Claim, NotClaimed
 from worker.look import Word
 from worker.pump import Closed
 from worker.store import Refusal, Store
-from worker.store.duties import DOORBELL_LIMIT
+from worker.store.queues import DOORBELL_LIMIT
 from worker.writer import Stop, Stopped, Writer
 
 ERROR = TaskError(code=ErrorCode.INVALID_REQUEST, message="what is this?", retryable=False)
@@ -394,16 +394,22 @@ async def test_a_refusal_ends_the_task_where_its_producer_looks(
     assert counts == {b"a refusal": b"1"}
 
 
+@pytest.mark.parametrize(
+    "said", [{"state": "running"}, {"digest": ""}], ids=["as ever", "nothing of its content"]
+)
 async def test_a_refusal_touches_no_task_of_that_id(
-    start_store: StartStore, redis_url: str, redis: Redis
+    start_store: StartStore, redis_url: str, redis: Redis, said: dict[str, str]
 ) -> None:
+    """Nor one that says nothing of its content, as a refusal itself does."""
     store = await start_store(redis_url)
     writer = await begun(store)
     scripts, task_id = Scripts(redis), writer.claim.task_id
+    scripts.set(task_id, **said)
     before = scripts.record(task_id), scripts.log(task_id), redis.zscore(KEYS.due, task_id)
     assert await store.refuse(task_id, "chat", ERROR, now_ms(), "a refusal") is Refusal.TAKEN
     after = scripts.record(task_id), scripts.log(task_id), redis.zscore(KEYS.due, task_id)
     assert after == before
+    assert not redis.exists(KEYS.tally)
 
 
 async def test_a_completed_task_needs_its_request_no_more(
@@ -453,6 +459,26 @@ async def test_one_worker_is_elected_until_its_term_is_over(
     assert await store.duties.elected("other", 60_000)
 
 
+async def be_elected(store: Store, worker: str) -> None:
+    while True:
+        await store.duties.elected(worker, 60_000)
+
+
+async def test_who_resigns_leaves_the_office_to_others_though_its_pump_has_ended(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    first, second = [await start_store(redis_url) for _ in range(2)]
+    assert await first.duties.elected("one", 60_000)
+    first.pump.close()
+    with pytest.raises(Closed):
+        await be_elected(first, "one")
+    await second.duties.resign("other")
+    assert redis.exists(KEYS.exporter), "only who has the office can leave it"
+    redis.script_flush()
+    await first.duties.resign("one")
+    assert await second.duties.elected("other", 60_000)
+
+
 async def test_how_long_a_foreign_message_waits_is_not_told(
     start_store: StartStore, redis_url: str, redis: Redis
 ) -> None:
@@ -460,6 +486,17 @@ async def test_how_long_a_foreign_message_waits_is_not_told(
     redis.lpush(Queue.BATCH, b'{"headers":{}}')
     fleet = await store.duties.fleet()
     assert (fleet.depths[Queue.BATCH], Queue.BATCH in fleet.ages) == (1, False)
+
+
+async def test_a_large_message_that_waits_is_not_fetched_to_learn_its_age(
+    start_store: StartStore, redis_url: str, redis: Redis
+) -> None:
+    store = await start_store(redis_url)
+    redis.lpush(Queue.INTERACTIVE, b"x" * 4_000_000)
+    before = redis.info("stats")["total_net_output_bytes"]
+    fleet = await store.duties.fleet()
+    assert redis.info("stats")["total_net_output_bytes"] - before < 100_000
+    assert (fleet.depths[Queue.INTERACTIVE], Queue.INTERACTIVE in fleet.ages) == (1, False)
 
 
 async def test_doorbells_ring_on_a_broker_of_their_own(

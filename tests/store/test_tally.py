@@ -11,7 +11,9 @@ from api_contracts.client import Client
 from api_contracts.names import State
 from api_contracts.requests import Task
 from tests.parts.cable import Cable
+from tests.parts.letters import replaying
 from tests.parts.scripts import EXPIRED, KEYS, Scripts, a_task
+from tests.parts.wait import until_async
 from tests.store.conftest import StartStore
 from worker.claim import Claim, NotClaimed
 from worker.metrics import Metrics
@@ -99,6 +101,28 @@ async def test_an_id_that_comes_on_the_list_again_is_not_counted_again(part: Par
     assert part.redis.zcard(KEYS.due) == 0
 
 
+async def test_what_is_said_again_since_its_answer_was_lost_is_not_counted_again(
+    part: Part,
+) -> None:
+    """Though the id came on the list between: a late doorbell, or its producer, put it there."""
+    task = await part.begin()
+    part.end(task)
+    assert await part.store.duties.over(task.id, FAILED)
+    part.redis.zadd(KEYS.due, {task.id: 1})
+    assert not await part.store.duties.over(task.id, FAILED)
+    assert part.counted == {FAILED: 1}
+    assert part.redis.zcard(KEYS.due) == 0
+
+
+async def test_what_has_no_record_any_more_is_counted_as_it_is_struck_off(part: Part) -> None:
+    task = await part.begin()
+    part.end(task)
+    part.redis.delete(KEYS.record(task.id))
+    assert await part.store.duties.over(task.id, FAILED)
+    assert not await part.store.duties.over(task.id, FAILED)
+    assert part.counted == {FAILED: 1}
+
+
 async def test_a_connection_that_is_cut_counts_nothing_twice(
     start_store: StartStore, cable: Cable, redis: Redis
 ) -> None:
@@ -150,3 +174,58 @@ async def test_what_another_program_puts_there_keeps_no_task_on_the_list(
     part.end(task)
     assert await part.store.duties.over(task.id, FAILED)
     assert part.redis.zcard(KEYS.due) == 0
+
+
+async def test_what_is_cancelled_is_counted_however_soon_its_record_may_go(
+    part: Part, redis_url: str
+) -> None:
+    """Nobody runs it, so that a reaper counts it, who comes by some seconds later."""
+    task = a_task(result_ttl=1)
+    await part.store.create(task, int(time.time() * 1000))
+    with Client(redis_url) as client:
+        assert client.cancel(task.id)
+    await until_async(lambda: not part.scripts.log(task.id), "its time is over")
+    assert await part.reaper.round() == 1
+    assert part.counted == {CANCELLED: 1}
+
+
+async def test_a_task_that_is_replayed_before_its_ending_is_counted_is_still_looked_after(
+    part: Part, redis_url: str
+) -> None:
+    task = await part.begin()
+    part.end(task)
+    with Client(redis_url) as client:
+        client.replay(task.id)
+    assert await part.store.duties.over(task.id, FAILED)
+    assert part.counted == {FAILED: 1}
+    assert part.redis.zscore(KEYS.due, task.id) is not None
+
+
+async def test_a_task_that_is_struck_off_in_the_middle_of_its_replay_is_still_looked_after(
+    part: Part,
+) -> None:
+    """By whoever counts its old ending, between what puts it on the list and the script."""
+    task = await part.begin()
+    part.end(task)
+    for command in replaying(part.redis, task.id):
+        if command[0] == "ZADD" and not part.counted:
+            assert await part.store.duties.over(task.id, FAILED)
+    assert part.counted == {FAILED: 1}
+    assert part.redis.zscore(KEYS.due, task.id) is not None
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+async def test_what_somebody_else_has_spoilt_is_counted_by_whoever_found_it_or_the_reaper(
+    part: Part, *, dies: bool
+) -> None:
+    task = a_task()
+    await part.store.create(task, int(time.time() * 1000))
+    part.redis.xadd(KEYS.events(task.id), {"event": "theirs"}, id="9-9")
+    found = await part.store.claim(task.id, EXPIRED, FAILED)
+    assert found is NotClaimed.SPOILT
+    if dies:
+        await part.reap(task)
+    else:
+        assert await part.store.duties.over(task.id, FAILED)
+    assert not await part.store.duties.over(task.id, FAILED)
+    assert part.counted == {FAILED: 1}

@@ -9,32 +9,14 @@ import pytest
 from api_contracts.client import Client
 from tests.parts.collector import Collector
 from tests.parts.gate import Gate
+from tests.parts.shared import gate, shared_gate, valkey
 from tests.parts.worker import API_KEY, Worker
 from worker import embedded
 
+__all__ = ["gate", "shared_gate", "valkey"]
+
 #: Retries in these tests are quick: the order of things is what they look at.
 RETRIES: Final = {"ROUTER_WORKER_RETRY_BASE_S": "0.05", "ROUTER_WORKER_RETRY_CAP_S": "0.1"}
-
-
-@pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.EmbeddedServer]:
-    """A server for these tests alone: their worker would take the tasks of others."""
-    with embedded.start(tmp_path_factory.mktemp("valkey"), persistence=False) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def _gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.close()
-
-
-@pytest.fixture
-def gate(_gate: Gate) -> Gate:
-    """The way to the router, with nobody behind it and nothing noted yet."""
-    _gate.reset()
-    return _gate
 
 
 @pytest.fixture(scope="session")
@@ -53,14 +35,14 @@ def collector(_collector: Collector) -> Collector:
 
 @pytest.fixture(scope="session")
 def _worker(
-    _gate: Gate,
+    shared_gate: Gate,
     _collector: Collector,
     valkey: embedded.EmbeddedServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Worker]:
     log = tmp_path_factory.mktemp("worker") / "worker.log"
     settings = RETRIES | _collector.settings
-    worker = Worker(log, redis_url=valkey.url, base_url=_gate.url, **settings)
+    worker = Worker(log, redis_url=valkey.url, base_url=shared_gate.url, **settings)
     worker.wait_ready()
     yield worker
     worker.stop()

@@ -421,6 +421,20 @@ def test_a_worker_without_the_extra_says_so_and_works(  # noqa: PLR0913, PLR0917
     assert own.requests == 0
 
 
+def test_a_variable_that_the_sdk_refuses_costs_the_traces_and_not_the_worker(
+    start: Start, gate: Gate, own: Collector, producer: Client, records: redis_library.Redis
+) -> None:
+    headers = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization key-of-the-collector"}
+    worker = start(OTEL_BSP_MAX_QUEUE_SIZE="7", **headers)
+    gate.answer(GOOD)
+    result_of(records, producer.chat("gpt-4o", MESSAGES).id)
+    worker.stop()
+    assert re.search(r"nothing is traced: max_export_batch_size must be .*\n", worker.output)
+    assert "Traceback" not in worker.output
+    assert "key-of-the-collector" not in worker.output
+    assert own.requests == 0
+
+
 def test_the_sdks_own_variables_say_which_traces_are_sampled(
     start: Start, gate: Gate, own: Collector, producer: Client, records: redis_library.Redis
 ) -> None:

@@ -9,13 +9,16 @@ import io
 import json
 import logging
 import re
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
 from celery.app.trace import LOG_FAILURE
 from celery.utils.log import get_task_logger
+from opentelemetry.util.re import parse_env_headers
 
 from api_contracts.errors import ErrorCode
 from api_contracts.names import State
@@ -78,6 +81,99 @@ def test_for_people_it_is_one_line_of_keys_and_values() -> None:
     assert at.endswith("Z")
     assert rest.startswith(f"info    worker completed task_id={TASK_ID} attempt=1 ")
     assert rest.endswith(' model="my model" seconds=1.25\n')
+
+
+class Writes(io.StringIO):
+    """A stream that remembers its writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.seen.append(text)
+        return super().write(text)
+
+
+def states(text: str) -> list[str]:
+    return [json.loads(line)["message"] for line in text.splitlines()]
+
+
+def test_the_lines_of_one_turn_of_a_loop_are_one_write_and_in_order() -> None:
+    stream = Writes()
+    setup("json", stream)
+
+    async def turns() -> None:
+        change(State.RUNNING)
+        change(State.RETRYING)
+        assert not stream.seen
+        await asyncio.sleep(0)
+        change(State.COMPLETED)
+
+    asyncio.run(turns())
+    assert list(map(states, stream.seen)) == [["running", "retrying"], ["completed"]]
+
+
+def test_a_warning_is_written_at_once_behind_what_came_before() -> None:
+    stream = Writes()
+    setup("json", stream)
+
+    async def turn() -> None:
+        change(State.RUNNING)
+        change(State.FAILED)
+        assert list(map(states, stream.seen)) == [["running", "failed"]]
+
+    asyncio.run(turn())
+    assert len(stream.seen) == 1
+
+
+def test_a_line_of_another_thread_is_written_at_once_behind_what_came_before() -> None:
+    stream = Writes()
+    setup("json", stream)
+
+    async def turn() -> None:
+        change(State.RUNNING)
+        other = threading.Thread(target=change, args=(State.COMPLETED,))
+        other.start()
+        other.join()
+        assert list(map(states, stream.seen)) == [["running", "completed"]]
+
+    asyncio.run(turn())
+
+
+def test_a_loop_that_is_left_in_the_middle_of_a_turn_loses_no_line() -> None:
+    program = """
+import asyncio, sys
+from api_contracts.names import State
+from worker.logs import change, setup
+setup("json", sys.stdout)
+async def turn():
+    change(State.RUNNING)
+    sys.exit(3)
+asyncio.run(turn())
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=False, text=True, timeout=60
+    )
+    assert (ended.returncode, states(ended.stdout)) == (3, ["running"])
+
+
+def test_a_stream_that_cannot_be_written_to_ends_nobodys_work(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    stream = io.StringIO()
+    setup("json", stream)
+    stream.close()
+
+    async def turn() -> None:
+        change(State.RUNNING)
+        change(State.FAILED, model=PROMPT)
+        await asyncio.sleep(0)
+
+    asyncio.run(turn())
+    (line,) = capfd.readouterr().err.splitlines()
+    assert json.loads(line)["message"] == "a line could not be written: ValueError"
+    assert PROMPT not in line
 
 
 def test_a_moment_is_told_in_utc() -> None:
@@ -196,6 +292,15 @@ def test_celery_still_says_which_broker_it_cannot_reach() -> None:
     assert "Cannot connect to redis://host:6379/0: refused" in only_line(stream)["message"]
 
 
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_line_breaks_that_a_library_ends_its_message_with_are_not_shown(
+    form: Literal["console", "json"],
+) -> None:
+    stream = lines_of(form)
+    consumer.logger.error(consumer.CONNECTION_ERROR, "redis://host:6379/0", "refused", "Again.")
+    assert re.search(r'Again\."?\}?\n$', stream.getvalue())
+
+
 def test_celery_does_not_quote_the_exception_of_a_task() -> None:
     stream = lines_of("json")
     context = {
@@ -224,6 +329,25 @@ def test_asyncio_does_not_quote_the_exception_that_nobody_fetched() -> None:
     line = only_line(stream)
     assert line["message"] == "Task exception was never retrieved"
     assert line["exception"].endswith("ValueError")
+
+
+def test_opentelemetry_does_not_quote_a_header_that_may_be_a_key() -> None:
+    stream = lines_of("json")
+    parse_env_headers(f"authorization {PROMPT}", liberal=True)
+    assert PROMPT not in stream.getvalue()
+    assert only_line(stream)["message"].endswith("(not shown)")
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_a_line_that_cannot_be_written_says_so_and_not_what_was_in_it(
+    capfd: pytest.CaptureFixture[str], form: Literal["console", "json"]
+) -> None:
+    lines_of(form)
+    logging.getLogger("library").error("%d words", PROMPT)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "a line could not be written: TypeError" in line
+    assert "library" in line
+    assert PROMPT not in line
 
 
 @pytest.mark.parametrize(

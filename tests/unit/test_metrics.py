@@ -105,6 +105,7 @@ def everything_once(metrics: Metrics) -> None:
     metrics.redelivered("worker")
     metrics.dropped("held")
     metrics.handed_back()
+    metrics.refused("unsigned")
 
 
 def test_every_metric_of_the_table_is_there_as_the_table_says_and_no_other() -> None:
@@ -158,6 +159,16 @@ def test_a_call_is_counted_under_its_status_class(status: int | None, status_cla
     metrics = made()
     metrics.called(call(status=status, protocol="gemini", vendor="google"))
     labels = of(vendor="google", protocol="gemini", status_class=status_class)
+    assert scraped(metrics, "router_worker_calls_total") == {labels: 1}
+
+
+@pytest.mark.parametrize(("status", "status_class"), [(None, "stopped"), (200, "2xx")])
+def test_a_call_that_was_stopped_before_its_answer_came_is_no_failure_of_the_router(
+    status: int | None, status_class: str
+) -> None:
+    metrics = made()
+    metrics.called(call(status=status, outcome="stopped"))
+    labels = of(vendor="auto", protocol="openai", status_class=status_class)
     assert scraped(metrics, "router_worker_calls_total") == {labels: 1}
 
 

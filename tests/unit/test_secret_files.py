@@ -11,6 +11,7 @@ import pytest
 from api_contracts.client import Client
 from api_contracts.client.connection import Address
 from api_contracts.client.secret import FILE, LIMIT, secret_in
+from tests.parts.secrecy import BOTH, WEB
 from worker.environment import InvalidSettings, load
 from worker.settings import SECRETS, Settings, variable
 
@@ -21,6 +22,8 @@ GOOD = {
     "YOUROUTER_API_KEY": KEY,
     "REDIS_URL": URL,
     "ROUTER_WORKER_BROKER_URL": "sentinel://worker:pass-word-5678@one,two/1?master_name=m",
+    "ROUTER_WORKER_ENCRYPTION_KEYS": BOTH,
+    "ROUTER_WORKER_SIGNING_KEYS": WEB,
 }
 
 
@@ -141,7 +144,7 @@ def test_what_a_file_holds_is_checked_as_a_variable_is(
     path.write_text("http://:pass-word-5678@host")
     monkeypatch.setenv("YOUROUTER_API_KEY", KEY)
     monkeypatch.setenv("REDIS_URL_FILE", str(path))
-    said = "REDIS_URL must begin with redis://HOST, rediss://HOST or sentinel://HOST"
+    said = "REDIS_URL must begin with redis[s]://HOST, sentinel://HOST or redis[s]-cluster://HOST"
     assert worker_says() == client_says() == said
 
 

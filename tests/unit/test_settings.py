@@ -110,7 +110,7 @@ def test_neither_key_nor_password_is_ever_shown(monkeypatch: pytest.MonkeyPatch,
         (
             "REDIS_URL",
             f"unix://:{PASSWORD}@/run/redis",
-            "REDIS_URL must begin with redis://HOST, rediss://HOST or sentinel://HOST",
+            "REDIS_URL must begin with redis[s]://HOST, sentinel://HOST or redis[s]-cluster://HOST",
         ),
         (
             "ROUTER_WORKER_BROKER_URL",
@@ -126,6 +126,14 @@ def test_neither_key_nor_password_is_ever_shown(monkeypatch: pytest.MonkeyPatch,
             (
                 "REDIS_URL must name the master that its sentinels watch: "
                 "sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/DB?master_name=NAME"
+            ),
+        ),
+        (
+            "REDIS_URL",
+            f"redis-cluster://u:{PASSWORD}@one,two",
+            (
+                "…BROKER_URL must name one Redis or its sentinels: "
+                "a cluster keeps no queues of Celery's"
             ),
         ),
         (
@@ -252,7 +260,7 @@ def test_all_mistakes_are_told_at_once_under_what_to_do(monkeypatch: pytest.Monk
     assert str(caught.value).splitlines() == [
         "correct these environment variables and start again:",
         "  YOUROUTER_API_KEY is not set, and has no default",
-        "  REDIS_URL must begin with redis://HOST, rediss://HOST or sentinel://HOST",
+        "  REDIS_URL must begin with redis[s]://HOST, sentinel://HOST or redis[s]-cluster://HOST",
         "  ROUTER_WORKER_LEASE_S is '0', but must be greater than 0",
         "  ROUTER_WORKER_LEASE is not known; was ROUTER_WORKER_LEASE_S meant? If not, unset it",
     ]

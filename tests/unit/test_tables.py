@@ -46,6 +46,7 @@ def test_a_default_may_be_copied_from_the_table_into_the_environment(
     assert missing == {
         *("YOUROUTER_API_KEY", "ROUTER_WORKER_BROKER_URL", "ROUTER_WORKER_MODELS"),
         *("ROUTER_WORKER_PRICES", "ROUTER_WORKER_CREDENTIALS_DIR"),
+        *("ROUTER_WORKER_ENCRYPTION_KEYS", "ROUTER_WORKER_SIGNING_KEYS"),
     }
 
 

@@ -50,5 +50,7 @@ def test_what_is_none_of_ours_is_left(fields: list[tuple[bytes, bytes]]) -> None
         (b'["router_worker_chunks_total","x"]', b"1"),
         (b"[" * 100_000, b"1"),
         (ours, b"many"),
+        (ours, b"-1"),
+        (ours, b"9" * 400),
     ]
     assert Tally(()).read([*fields, *more]) == {row: {} for row in TALLIED}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_contracts.results import Usage
-from worker.usage import UNAVAILABLE, added, estimated, reported
+from worker.usage import LARGEST, UNAVAILABLE, added, estimated, reported
 
 COUNTS = st.none() | st.integers(0, 10**9)
 USAGES = st.builds(
@@ -46,7 +46,11 @@ def test_a_report_of_nothing_but_zeros_is_none(taken: int | None, made: int | No
     assert reported(input_tokens=taken, output_tokens=made, total_tokens=0) == UNAVAILABLE
 
 
-@pytest.mark.parametrize("value", ["3", -1, 2.5, True, [3], {"a": 3}, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "value",
+    ["3", -1, 2.5, True, [3], {"a": 3}, float("nan"), float("inf"), LARGEST + 1, 10**400, 1e300],
+    ids=lambda value: str(value)[:10],
+)
 def test_what_is_no_count_was_not_reported(value: Any) -> None:
     assert reported(input_tokens=value, output_tokens=5).input_tokens is None
 

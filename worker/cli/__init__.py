@@ -22,8 +22,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "run": ("worker.cli.run:run", "Run a worker until SIGTERM."),
     "doctor": (
-        "worker.cli.doctor:doctor",
-        "Check settings, Redis and router, before a worker runs.",
+        "worker.cli.doctor.command:doctor",
+        "Check the whole system, before a worker runs and while some do.",
     ),
     "chat": ("worker.cli.ask:chat", "Ask a model, and write its answer."),
     "native": ("worker.cli.ask:native", "Call a provider in its own language."),
@@ -33,6 +33,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "status": ("worker.cli.look:status", "Say how a task stands."),
     "cancel": ("worker.cli.cancel:cancel", "Cancel a task."),
     "dead": ("worker.cli.dead:dead", "List, show, replay or drop dead letters."),
+    "top": (
+        "worker.cli.top.command:top",
+        "Watch queues, workers, running streams, retries and failures, until q or Ctrl-C.",
+    ),
     "simulator": ("worker.cli.simulator:simulator", "Run a router to try things on."),
 }
 

@@ -11,6 +11,7 @@ import click
 from api_contracts.client import AsyncClient
 from api_contracts.errors import (
     InvalidTask,
+    NotOpened,
     ResultTimeout,
     RouterWorkerError,
     StoreUnavailable,
@@ -29,6 +30,7 @@ EXITS: Final[dict[type[RouterWorkerError], Exit]] = {
     InvalidTask: Exit.USAGE,
     TaskNotFound: Exit.NOT_FOUND,
     StoreUnavailable: Exit.NO_REDIS,
+    NotOpened: Exit.USAGE,
     ResultTimeout: Exit.TIMED_OUT,
     TaskEnded: Exit.FAILED,
     RouterWorkerError: Exit.FAILED,

@@ -25,7 +25,7 @@ FILE: Final = click.File("rb")
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
-class _Seconds(click.FloatRange):
+class Seconds(click.FloatRange):
     """A duration in seconds: neither ``inf`` nor ``nan``, which Python reads as numbers too."""
 
     def convert(
@@ -44,7 +44,7 @@ as_json: Final = click.option(
 timeout: Final = click.option(
     "--timeout",
     "timeout_s",
-    type=_Seconds(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
     help="Stop waiting after that time; the task goes on.",
 )
@@ -210,7 +210,7 @@ _SENDING: Final[tuple[Callable[[Function], Function], ...]] = (
     ),
     click.option(
         "--deadline",
-        type=_Seconds(min=0, min_open=True),
+        type=Seconds(min=0, min_open=True),
         callback=_deadline,
         metavar="SECONDS",
         help="The task fails unless it has ended in that time.",

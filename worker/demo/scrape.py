@@ -26,6 +26,7 @@ _BY: Final = {
     telemetry.FENCED: "",
     telemetry.REDELIVERIES: "cause",
     telemetry.DROPPED: "reason",
+    telemetry.REFUSED: "reason",
     telemetry.HANDED_BACK: "",
     telemetry.DEAD_LETTERS: "code",
     telemetry.ROUND_TRIPS: "",

@@ -9,25 +9,21 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from api_contracts.client.submission import RING_AGAIN_MS, ring, rung_at
-from api_contracts.names import Queue
+from api_contracts.client.flows import raise_error
+from api_contracts.client.submission import RING_AGAIN_MS, Bell
+from api_contracts.names import Queue, State
 from worker.intake import is_task_id
 from worker.look import Look, Word, read_look
-from worker.store.link import SHAS, Link
+from worker.pump import Command
+from worker.store.link import SOURCES, Link
 from worker.telemetry import Fleet
 
 #: A task that was taken is due again after this time, in ms, should its taker die.
 TAKEN_MS: Final = 10_000
 #: How long the timer of a retry may take to ring before somebody else does, in ms.
 TIMER_GRACE_MS: Final = 2_000
-#: Keys of the messages that are taken and not acknowledged, and of when they were taken: kombu's
-#: under names of ours. With its own, the messages of another Celery app in the same database would
-#: come again after our time, not theirs.
-UNACKED: Final = "router.unacked"
-UNACKED_INDEX: Final = f"{UNACKED}_index"
-#: Longest message that is read as a doorbell, in bytes: ours have 500, those of Celery's own
-#: producers 2,000. Reading 28 MB took 0.3 s here, in which no stream would move.
-DOORBELL_LIMIT: Final = 16_384
+#: States of a task that goes on, as a record has them.
+_OPEN: Final = frozenset(state.encode() for state in State if not state.ended)
 
 
 class Duties:
@@ -37,7 +33,9 @@ class Duties:
         """Speak through this link."""
         self._link = link
         self._ask = link.pump.ask
+        self._shas = link.shas
         self._due = link.keys.due
+        self._queues = link.queues
 
     async def watch(self, due: Mapping[str, int]) -> None:
         """Note when somebody must look after these tasks: unix ms by id."""
@@ -59,21 +57,34 @@ class Duties:
         ``over.lua``.
         """
         keys, place = self._link.keys, task_id.encode(errors="surrogateescape")
-        struck = self._ask("EVALSHA", SHAS["over"], 2, self._due, keys.tally, place, uncounted)
-        if not uncounted:
-            await struck
-            return False
-        cleared = self._ask("HDEL", keys.record(task_id), "uncounted")
+        record = keys.record(task_id)
+        # With nothing to count, a note that somebody has written since is left to whoever counts.
+        beside = (record,) if uncounted and self._link.one_server else ()
+        struck = self._ask(
+            "EVALSHA", self._shas["over"], 2 + len(beside), self._due, keys.tally, *beside,
+            place, uncounted,
+        )  # fmt: skip
+        counted = bool(await struck and uncounted)
+        if beside or not uncounted:
+            return counted
         # What another program has put in the record's place cannot be cleared, and is struck off.
-        await asyncio.gather(struck, cleared, return_exceptions=True)
-        return bool(struck.result())
+        asked = (("HDEL", record, "uncounted"), ("HGET", record, "state"))
+        replies: list[Any] = await asyncio.gather(
+            *(self._ask(*command) for command in asked), return_exceptions=True
+        )
+        if counted and replies[1] in _OPEN:
+            # It was replayed before it was struck off.
+            await self.watch_by(task_id, int(time.time() * 1000) + RING_AGAIN_MS)
+        return counted
 
     async def take(self, limit: int) -> list[str]:
         """Take what is due, that many at most: nobody else gets it for now.
 
+        Nothing is taken by who could not ring for it now: others would have to wait.
         Anybody may have put it there. Bytes that are no text are kept as Python does it.
         """
-        ids = await self._ask("EVALSHA", SHAS["take"], 1, self._due, limit, TAKEN_MS)
+        await self._queues.can_ring()
+        ids = await self._ask("EVALSHA", self._shas["take"], 1, self._due, limit, TAKEN_MS)
         return [task_id.decode(errors="surrogateescape") for task_id in ids]
 
     async def look(self, taken: Sequence[str]) -> list[Look]:
@@ -85,11 +96,11 @@ class Duties:
         task_ids = [one for one in taken if is_task_id(one)]
         if not task_ids:
             return gone
-        oldest = [await self._oldest(queue) for queue in (Queue.INTERACTIVE, Queue.BATCH)]
+        oldest = [await self._queues.oldest(queue) for queue in (Queue.INTERACTIVE, Queue.BATCH)]
         replies = await asyncio.gather(
             *(
                 self._ask(
-                    "EVALSHA", SHAS["look"], 1, self._link.keys.record(task_id), *oldest,
+                    "EVALSHA", self._shas["look"], 1, self._link.keys.record(task_id), *oldest,
                     RING_AGAIN_MS, TIMER_GRACE_MS,
                 )
                 for task_id in task_ids
@@ -98,21 +109,14 @@ class Duties:
         )  # fmt: skip
         return gone + [_looked(*one) for one in zip(task_ids, replies, strict=True)]
 
-    async def _oldest(self, queue: Queue) -> int | str:
-        """Tell when the oldest doorbell of a queue was rung, in unix ms.
-
-        Anybody may have put it there: one that was rung in the future tells nothing.
-        """
-        message = await self._link.broker.lindex(queue, -1)
-        if message is None:
-            return "empty"
-        at = rung_at(message) if len(message) <= DOORBELL_LIMIT else None
-        return at if at and at <= time.time() * 1000 else "unknown"
-
     async def ring(self, task_id: str, kind: str, queue: str, due: int) -> None:
-        """Ring a doorbell, and note when to look whether it was heard, in unix ms."""
+        """Ring a doorbell, and note when to look whether it was heard, in unix ms.
+
+        One that could not be rung is noted as never rung: it is rung at the next look.
+        """
         await self.watch({task_id: due})
-        await self._link.tell_broker(*ring(task_id, kind, queue, due - RING_AGAIN_MS))
+        if not await self._queues.ring(Bell(task_id, kind, queue, due - RING_AGAIN_MS)):
+            await self._ask("HSET", self._link.keys.record(task_id), "rung_at", 0)
 
     async def ring_back(self, task_id: str, kind: str) -> None:
         """Put a doorbell that we do not obey back where it came from: it is the next to be heard.
@@ -123,44 +127,42 @@ class Duties:
         queue, *moments = await self._ask("HMGET", key, "queue", "rung_at", "created_at")
         rung = next((int(moment) for moment in moments if moment and moment.isdigit()), 0)
         known = Queue.BATCH if queue == Queue.BATCH.encode() else Queue.INTERACTIVE
-        _, *message = ring(task_id, kind, known, rung)
-        await self._link.tell_broker("RPUSH", *message)
+        await self._queues.ring_back(Bell(task_id, kind, known, rung))
 
     async def put_back(self, queue: str, message: bytes) -> None:
         """Put a message back where it came from, as it is: it is the next to be taken."""
-        await self._link.tell_broker("RPUSH", queue, message)
+        await self._queues.put_back(queue, message)
 
     async def acknowledge(self, tag: str) -> None:
         """Note that a message need not come again."""
-        await self._link.tell_broker("ZREM", UNACKED_INDEX, tag)
-        await self._link.tell_broker("HDEL", UNACKED, tag)
+        await self._queues.acknowledge(tag)
 
     async def elected(self, worker: str, term_ms: int) -> bool:
-        """Tell whether this worker is the one that tells of the fleet, for so long.
+        """Tell whether this worker is the one that tells of the fleet, for so long."""
+        return bool(await self._ask(*self._election(worker, term_ms)))
 
-        With a term of 0 it is not any more.
-        """
+    async def resign(self, worker: str) -> None:
+        """Let another worker tell of the fleet. Beside the pump, which may have ended by then."""
+        load = ("SCRIPT", "LOAD", SOURCES["elect"])
+        raise_error(await self._link.beside.ask([load, self._election(worker, 0)]))
+
+    def _election(self, worker: str, term_ms: int) -> Command:
         office = self._link.keys.exporter
-        return bool(await self._ask("EVALSHA", SHAS["elect"], 1, office, worker, term_ms))
+        return ("EVALSHA", self._shas["elect"], 1, office, worker, term_ms)
 
     async def fleet(self) -> Fleet:
         """Count what waits, for whoever it is."""
-        now_ms = time.time() * 1000
-        lengths: dict[str, int] = {queue: await self._link.broker.llen(queue) for queue in Queue}
-        ages: dict[str, float] = {}
-        for queue in Queue:
-            oldest = await self._oldest(queue)
-            if isinstance(oldest, int):
-                ages[queue] = (now_ms - oldest) / 1000
-            elif oldest == "empty":
-                ages[queue] = 0.0
         keys = self._link.keys
-        dead, open_tasks, tally = await asyncio.gather(
+        dead, open_tasks, tally, *counts = await asyncio.gather(
             self._ask("ZCARD", keys.dead),
             self._ask("ZCARD", self._due),
             self._ask("HGETALL", keys.tally),
+            *(self._queues.count(queue) for queue in Queue),
         )
-        return Fleet(lengths, ages, dead, open_tasks, tuple(tally.items()))
+        waits = dict(zip(map(str, Queue), counts, strict=True))
+        depths = {queue: depth for queue, (depth, _) in waits.items() if depth is not None}
+        ages = {queue: age for queue, (_, age) in waits.items() if age is not None}
+        return Fleet(depths, ages, dead, open_tasks, tuple(tally.items()))
 
 
 def _looked(task_id: str, reply: Any) -> Look:

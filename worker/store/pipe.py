@@ -8,6 +8,7 @@ is 35 and 107. redis-py still makes the connection: address, password, TLS, data
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -22,6 +23,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 _BLOCK: Final = 256 * 1024
 #: What the reader says where no reply is whole.
 _MORE: Final = object()
+#: What servers before 7 put before the words with which a command in a script was refused.
+_IN_SCRIPT: Final = re.compile(
+    r"ERR Error running script \(call to \w+\): (@user_script: ?\d+: )+-?"
+)
 
 
 class Pipe:
@@ -93,7 +98,7 @@ class Pipe:
         """Make what parses replies; nothing of another connection may be left in it."""
         return hiredis.Reader(
             protocolError=InvalidResponse,
-            replyError=_error,
+            replyError=read_error,
             notEnoughData=_MORE,
         )
 
@@ -107,7 +112,8 @@ def _packed(command: tuple[Any, ...]) -> bytes | Exception:
     return packed
 
 
-def _error(text: str) -> Exception:
-    """Make redis-py's exception of what a server refuses with."""
+def read_error(text: str) -> Exception:
+    """Make redis-py's exception of what a server refuses with, in a script as outside."""
+    text = _IN_SCRIPT.sub("", text, 1)
     error: Exception = BaseParser.parse_error(text)  # type: ignore[no-untyped-call]
     return error

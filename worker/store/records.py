@@ -10,20 +10,29 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from enum import Enum
-from itertools import count
-from typing import Any, Final
+from itertools import chain, count
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from redis.exceptions import RedisError, ResponseError
 
-from api_contracts.client.submission import RING_AGAIN_MS, key_commands, submission
+from api_contracts.client.box import Box
+from api_contracts.client.keyring import NO_KEYS, Keyring
+from api_contracts.client.protection import Protection
+from api_contracts.client.submission import (
+    RING_AGAIN_MS,
+    Submission,
+    asks_the_same,
+    key_commands,
+    submission,
+)
 from api_contracts.errors import ErrorCode, TaskError
 from api_contracts.events import Failed
 from api_contracts.names import Keys, Queue, State
 from api_contracts.requests import Task
 from worker.claim import Claim, NotClaimed, read_claim
 from worker.store.duties import Duties
-from worker.store.link import SHAS, Link, full
+from worker.store.link import Link, full
 
 #: How long the refusal of a foreign producer's task stays, in seconds: a day, as results do.
 REFUSAL_TTL_S: Final = 86_400
@@ -40,6 +49,9 @@ PARK_LIMIT: Final = 64 * 1024
 SILENCE_S: Final = 15.0
 
 
+Value = TypeVar("Value")
+
+
 class Refusal(Enum):
     """What became of a refusal."""
 
@@ -54,11 +66,22 @@ class Store:
     #: What Redis raises: it refuses, or it stays away while the worker ends.
     errors: Final = (RedisError, OSError)
 
-    def __init__(self, url: str, broker_url: str, keys: Keys, worker: str, lease_ms: int) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - the servers, and what is the same in every write
+        self,
+        url: str,
+        broker_url: str,
+        keys: Keys,
+        worker: str,
+        lease_ms: int,
+        keyring: Keyring = NO_KEYS,
+    ) -> None:
         """Prepare; call from the loop that will use it."""
         self._keys = keys
         self._worker = worker
         self._lease_ms = lease_ms
+        #: Encrypts what tasks say.
+        self.keyring = keyring
+        self._protection = Protection(keyring)
         self.link = Link(url, broker_url, keys)
         self.pump = self.link.pump
         self.duties = Duties(self.link)
@@ -68,8 +91,10 @@ class Store:
         #: Events and endings that Redis refused, since the attempt was another's by then.
         self.fenced = 0
 
-    async def claim(self, task_id: str, if_expired: str) -> Claim | NotClaimed:
-        """Ask for a task; see ``claim.lua``. ``if_expired`` names what is to be counted then.
+    async def claim(self, task_id: str, if_expired: str, if_spoilt: str = "") -> Claim | NotClaimed:
+        """Ask for a task; see ``claim.lua``.
+
+        ``if_expired`` and ``if_spoilt`` name what is to be counted where the claim ends it so.
 
         When its lease ends is noted before: a task that has waited for an hour is not due to be
         looked at for another, and we may die before the first heartbeat.
@@ -80,21 +105,25 @@ class Store:
         )
         watched = self.duties.watch_by(task_id, int(time.time() * 1000) + self._lease_ms)
         try:
+            await self.link.in_order(watched)
             _, reply = await asyncio.gather(watched, self.pump.ask(*command))
         except ResponseError as error:
             if not any(word in str(error) for word in _SPOILT_WORDS):
                 raise
-            await self._spoilt(task_id)
+            await self._spoilt(task_id, if_spoilt)
             return NotClaimed.SPOILT
         return read_claim(task_id, reply)
 
-    async def _spoilt(self, task_id: str) -> None:
+    async def _spoilt(self, task_id: str, uncounted: str) -> None:
         """End a task whose record or log somebody has spoilt, as far as Redis lets us."""
         key, now_ms = self._keys.record(task_id), int(time.time() * 1000)
         error = TaskError(code=ErrorCode.INTERNAL, message=SPOILT, retryable=False)
-        written = ("state", State.FAILED, "error", error.model_dump_json(), "ended_at", now_ms)
+        written = {
+            "state": State.FAILED, "error": error.model_dump_json(), "ended_at": now_ms,
+            "uncounted": uncounted,
+        }  # fmt: skip
         commands = (
-            ("HSET", key, *written),
+            ("HSET", key, *chain.from_iterable(written.items())),
             ("EXPIRE", key, REFUSAL_TTL_S),
             ("EXPIRE", self._keys.events(task_id), REFUSAL_TTL_S),
         )
@@ -109,18 +138,29 @@ class Store:
         Its body may have 32 MiB: it is written as JSON in a thread, since no stream would move
         meanwhile.
         """
-        commands = await asyncio.to_thread(submission, task, self._keys, now_ms)
+        commands = await self._submission(task, now_ms)
         owner = task.id
         if asked := key_commands(task, self._keys):
             _, named = await asyncio.gather(*(self.pump.ask(*command) for command in asked))
             owner = named.decode()
         if owner != task.id:
             task = task.model_copy(update={"id": owner})
-            commands = await asyncio.to_thread(submission, task, self._keys, now_ms)
+            commands = await self._submission(task, now_ms)
         due = self.pump.ask(*commands.due)
-        made = self.pump.ask("EVALSHA", SHAS["create"], *commands.create_with_keys)
+        await self.link.in_order(due)
+        made = self.pump.ask("EVALSHA", self.link.shas["create"], *commands.create_with_keys)
         _, word = await asyncio.gather(due, made)
-        return owner, word != b"other"
+        return owner, word != b"other" or await self._asks_the_same(task)
+
+    async def _submission(self, task: Task, now_ms: int) -> Submission:
+        return await asyncio.to_thread(submission, task, self._keys, now_ms, self._protection)
+
+    async def _asks_the_same(self, task: Task) -> bool:
+        """Look again at a task on record with another digest: it may be by an older key."""
+        if not self.keyring:
+            return False
+        known = await self.pump.ask("HGET", self._keys.record(task.id), "digest")
+        return await asyncio.to_thread(asks_the_same, task, known, self.keyring)
 
     async def refuse(
         self, task_id: str, kind: str, error: TaskError, now_ms: int, count: str
@@ -132,6 +172,7 @@ class Store:
         fields = ("kind", kind, "queue", Queue.INTERACTIVE, "result_ttl", REFUSAL_TTL_S)
         create = self.link.script("create", task_id, "", "", *fields)
         due = self.pump.ask("ZADD", self._keys.due, "NX", now_ms + RING_AGAIN_MS, task_id)
+        await self.link.in_order(due)
         _, word = await asyncio.gather(due, self.pump.ask(*create))
         if word == b"other":
             return Refusal.TAKEN
@@ -143,7 +184,9 @@ class Store:
         written: dict[str, str | int | bytes] = {
             "error": text, "ended_at": now_ms, "uncounted": count,
         }  # fmt: skip
-        await self.settle(task_id, "0-2", "", event, State.FAILED, written, REFUSAL_TTL_S)
+        if not await self.settle(task_id, "0-2", "", event, State.FAILED, written, REFUSAL_TTL_S):
+            # Claimed meanwhile: it was a task without a word on its content.
+            return Refusal.TAKEN
         await self.duties.over(task_id, count)
         return Refusal.NEW
 
@@ -164,7 +207,8 @@ class Store:
         fields = (
             "state", State.FAILED, "kind", "message", "queue", queue, "attempt", 0,
             "failures", 0, "created_at", now_ms, "ended_at", now_ms,
-            "error", error.model_dump_json(exclude_none=True), "message", message[:PARK_LIMIT],
+            "error", error.model_dump_json(exclude_none=True),
+            "message", Box(self.keyring, letter).seal("message", message[:PARK_LIMIT]),
         )  # fmt: skip
         kept = self.pump.ask("HSET", key, *fields), self.pump.ask("EXPIRE", key, DEAD_TTL_S)
         await asyncio.gather(*kept, self.bury(letter, now_ms))
@@ -213,7 +257,7 @@ class Store:
 
         A signal may be lost with its connection: the heartbeat is the net under it.
         """
-        async with self.link.redis.pubsub() as channel:
+        async with self.link.beside.anybody().pubsub() as channel:
             await channel.subscribe(self._keys.cancel)
             while True:
                 message = await channel.get_message(
@@ -221,6 +265,13 @@ class Store:
                 )
                 if message is not None:
                     yield message["data"].decode(errors="replace")
+
+    def shares(self, held: Mapping[str, Value]) -> dict[object, dict[str, Value]]:
+        """Part what is held, by task id, among the servers that have the tasks."""
+        shares: dict[object, dict[str, Value]] = {}
+        for task_id, value in held.items():
+            shares.setdefault(self.link.server_of(task_id), {})[task_id] = value
+        return shares
 
     async def renew(self, attempts: Iterable[tuple[str, str]]) -> list[str]:
         """Prolong the leases of these ids and tokens in one round trip.
@@ -231,7 +282,7 @@ class Store:
         replies = await asyncio.gather(
             *(
                 self.pump.ask(
-                    "EVALSHA", SHAS["renew"], 1, self._keys.record(task_id), token,
+                    "EVALSHA", self.link.shas["renew"], 1, self._keys.record(task_id), token,
                     self._lease_ms,
                 )
                 for task_id, token in held

@@ -7,7 +7,8 @@
 -- otherwise, or is in none of ours; 'missing'.
 --
 -- Nobody needs to hold the task: from here on its worker's scripts refuse whatever it writes. A
--- worker counts what is `uncounted` for the metrics, and logs it, once.
+-- worker counts what is `uncounted` for the metrics, and logs it, once. So that one can, the
+-- record, without its request, stays for a minute at least: a reaper comes by every 3 s.
 --
 -- Anybody may have written the record. A time to live that is none, or longer than the longest
 -- that is allowed (30 days), counts as not said.
@@ -44,7 +45,7 @@ local kind = ({chat = 'chat', vision = 'vision', native = 'native'})[f[4] or '']
 redis.call('HSET', record, 'state', 'cancelled', 'ended_at', now, 'uncounted',
   '["router_worker_tasks_total","' .. kind .. '","other","other","cancelled"]')
 redis.call('HDEL', record, 'request')
-redis.call('EXPIRE', record, ttl)
+redis.call('EXPIRE', record, math.max(ttl, 60))
 redis.call('EXPIRE', events, ttl)
 redis.call('PUBLISH', channel, event)
 if state == 'running' then

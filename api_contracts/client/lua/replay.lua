@@ -1,8 +1,7 @@
 -- Queue a task again that has failed.
 --
 -- KEYS  record, event log
--- ARGV  task id, live channel, how often it had been replayed when it was looked at ('' for
---       never), the task as it is to be run now, without its body
+-- ARGV  task id, live channel, how often it had been replayed when it was looked at ('' for never)
 --
 -- Returns 'replayed', also where somebody has since it was looked at (this very call, perhaps,
 -- whose answer was lost); else the word of its state; 'failed' where its request is gone, or was
@@ -10,12 +9,16 @@
 --
 -- What was stays to be seen: numbers of attempts go on, and the record keeps what they came to.
 -- The log begins anew, under the id behind its old ending, so that a new subscriber does not meet
--- that, and one who stands there goes on.
+-- that, and one who stands there goes on. What the task says stays as it is, since it may be signed:
+-- a worker leaves its deadlines out of account where it was replayed.
+--
+-- Whoever ended it may not have counted that yet: the note of it stays, and so does the task on the
+-- list, since he sees that it goes on.
 --
 -- Anybody may have written the record: a number in it that is none counts as 0.
 
 local record, events = KEYS[1], KEYS[2]
-local id, channel, looked_at, task = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local id, channel, looked_at = ARGV[1], ARGV[2], ARGV[3]
 
 local function number(text)
   return text and #text <= 16 and string.match(text, '^%d+$') and tonumber(text) or 0
@@ -43,7 +46,7 @@ local place = attempt .. '-' .. string.format('%d', number(seq) + 1)
 local event = '{"id":"' .. place .. '","task_id":"' .. id .. '","type":"queued","at":' .. now .. '}'
 
 -- First what full memory may refuse: all or nothing.
-redis.call('HSET', record, 'state', 'queued', 'task', task, 'replays',
+redis.call('HSET', record, 'state', 'queued', 'replays',
   string.format('%d', number(f[2]) + 1), 'failures', 0, 'deaths', 0, 'expires_at', '',
   'due_at', now, 'rung_at', now)
 -- Chunks of the last attempt stood between its 'started' (0) and its ending.

@@ -286,18 +286,19 @@ def _failing() -> list[Panel]:
     """Say who is failing."""
     calls = "router_worker_calls_total"
     every = _rate(calls, "vendor")
-    bad = _rate(f'{calls}{{status_class!="2xx"}}', "vendor")
+    bad = _rate(f'{calls}{{status_class!~"2xx|stopped"}}', "vendor")
     return [
         _lines(
             "Calls, by answer",
-            "The class of the answer's status; none where no answer came. 429 asks for a higher "
-            "limit or fewer workers, 4xx for better requests, 5xx and none for another vendor.",
+            "The class of the answer's status; none where no answer came, stopped where nobody "
+            "waited for one any more. 429 asks for a higher limit or fewer workers, 4xx for better "
+            "requests, 5xx and none for another vendor.",
             "ops",
             {"{{status_class}}": _rate(calls, "status_class")},
         ),
         _lines(
             "Calls that fail, of a vendor's",
-            "Whatever the answer's status was, but a success.",
+            "Whatever the answer's status was, but a success. Those that were stopped are none.",
             "percentunit",
             {"{{vendor}}": f"({bad} or 0 * {every}) / {every}"},
             {0.2: _RED},
@@ -323,13 +324,15 @@ def _failing() -> list[Panel]:
         ),
         _lines(
             "Dead letters that come",
-            "By error code. Mend the cause, then: router-worker dead replay.",
+            "By error code. Mend the cause, then: router-worker dead replay. Beside them, what was "
+            "not obeyed: tasks that are not signed or encrypted as this worker asks for.",
             "none",
             {
                 "{{code}}": _increase("router_worker_dead_letters_total", "code") + " > 0",
                 "no message, on {{queue}}": _increase(
                     "router_worker_parked_messages_total", "queue"
                 ),
+                "not obeyed: {{reason}}": _increase("router_worker_refused_tasks_total", "reason"),
             },
         ),
         _lines(

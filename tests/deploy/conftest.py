@@ -6,17 +6,8 @@ from typing import Protocol
 
 import pytest
 
-from tests.parts.gate import Gate
 from tests.parts.prometheus import Prometheus
 from tests.parts.worker import Worker
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    """The router: it answers what a test tells it."""
-    gate = Gate()
-    yield gate
-    gate.close()
 
 
 class Watch(Protocol):

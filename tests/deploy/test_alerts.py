@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +13,11 @@ from tests.parts.prometheus import SHIPPED, rules, shipped
 ALERTS = {rule["alert"]: rule for rule in rules()}
 
 
-def promtool(*arguments: str) -> str:
+def promtool(*arguments: str, folder: Path = SHIPPED) -> str:
     """Run promtool in the folder of the shipped files; it must have nothing against them."""
     done = subprocess.run(
         [installed("promtool", "prometheus"), *arguments],
-        cwd=SHIPPED,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
@@ -27,8 +28,20 @@ def promtool(*arguments: str) -> str:
 
 
 def test_promtool_finds_configuration_and_rules_right() -> None:
-    assert f"SUCCESS: {len(ALERTS)} rules found" in promtool("check", "config", "prometheus.yml")
-    assert f"SUCCESS: {len(ALERTS)} rules found" in promtool("check", "rules", "alerts.yml")
+    for kind, file in (("config", "prometheus.yml"), ("rules", "alerts.yml")):
+        assert f"SUCCESS: {len(ALERTS)} rules found" in promtool("check", kind, file)
+
+
+def test_promtool_finds_the_configuration_for_kubernetes_right(tmp_path: Path) -> None:
+    # Debian's promtool is built without Kubernetes: it is shown another way to find workers.
+    text = (SHIPPED / "kubernetes.yml").read_text()
+    finding = "kubernetes_sd_configs: [{role: pod}]"
+    assert text.count(finding) == 1
+    shown = text.replace(finding, "file_sd_configs: [{files: [pods.json]}]")
+    (tmp_path / "kubernetes.yml").write_text(shown)
+    (tmp_path / "alerts.yml").write_text((SHIPPED / "alerts.yml").read_text())
+    (tmp_path / "pods.json").write_text("[]")
+    assert "SUCCESS" in promtool("check", "config", "kubernetes.yml", folder=tmp_path)
 
 
 def test_each_alert_fires_and_is_silent_as_its_tests_say() -> None:

@@ -133,6 +133,8 @@ def test_the_image_runs_as_nobody_in_a_file_system_that_it_cannot_write_to(
         REDIS_URL=redis_url,
         ROUTER_WORKER_BASE_URL=simulator.url,
         YOUROUTER_API_KEY=API_KEY,
+        # As Docker does for whoever has a proxy: nobody is behind this one.
+        http_proxy=f"http://127.0.0.1:{free_port()}",
     )
     start = [*image.file.array("ENTRYPOINT"), *image.file.array("CMD")]
     worker = Program(image.command(*start), tmp_path / "worker.log", env=environment)

@@ -20,6 +20,7 @@ from tests.parts.gate import Do, Gate, Pause, stream, whole
 from tests.parts.need import installed
 from tests.parts.program import ROOT, Program
 from tests.parts.prometheus import Prometheus
+from tests.parts.rabbitmq import Rabbitmq
 from tests.parts.wait import until
 from tests.parts.web import free_port
 from tests.parts.worker import Worker
@@ -44,7 +45,7 @@ def drills() -> dict[str, tuple[set[str], str]]:
     text = (ROOT / "deploy" / "README.md").read_text()
     table = text.partition("## Broken on purpose")[2].partition("##")[0]
     rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", table, re.MULTILINE)[2:]
-    assert len(rows) == 6
+    assert len(rows) == 7
     return {
         what: (
             set(re.findall(r"`(\w+)`", alerts)),
@@ -57,11 +58,7 @@ def drills() -> dict[str, tuple[set[str], str]]:
 def assert_told(what: str, prometheus: Prometheus, worker: Worker) -> None:
     """Somebody is called, and reads why."""
     alerts, line = drills()[what]
-    until(
-        lambda: alerts <= prometheus.firing() and (alerts, prometheus.firing()),
-        f"{alerts} fire",
-        within=FIRES_S,
-    )
+    prometheus.wait_firing(alerts, within=FIRES_S)
     until(lambda: re.search(line, worker.output), f"the worker says {line}")
 
 
@@ -154,6 +151,21 @@ def test_a_full_memory(
         redis.config_set("maxmemory", 1)
         assert_told("the memory of Redis is full", prometheus, worker)
         redis.config_set("maxmemory", 0)
+
+
+def test_rabbitmq_that_is_stopped_calls_somebody_and_back_again_nobody(
+    gate: Gate, tmp_path: Path, worker_process: StartWorker, watch: Watch
+) -> None:
+    folder = tmp_path / "rabbitmq"
+    folder.mkdir()
+    with Rabbitmq(folder) as rabbitmq:
+        worker = worker_process(gate.url, ROUTER_WORKER_BROKER_URL=rabbitmq.host("own").url)
+        prometheus = watch(worker)
+        until(lambda: prometheus.numbers("router_worker_queue_depth"), "the queues are counted")
+        rabbitmq.stop()
+        assert_told("RabbitMQ is stopped", prometheus, worker)
+        rabbitmq.start()
+        until(lambda: not prometheus.firing(), "no alert fires", within=FIRES_S)
 
 
 def test_a_wrong_key(gate: Gate, redis_url: str, worker_process: StartWorker, watch: Watch) -> None:

@@ -15,9 +15,12 @@ from tests.deploy.dockerfile import Dockerfile
 from tests.parts.need import beside_python, installed
 from tests.parts.program import ROOT
 from tests.parts.prometheus import shipped
+from worker.bootstrap import LEAVE_S, RESIGN_S
+from worker.consumer import LAST_S
 from worker.executor import HAND_BACK_S
 from worker.pump import CLOSE_S
 from worker.settings import Settings, variable
+from worker.tracing import FLUSH_S
 
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "systemd" / "router-worker@.service"
@@ -30,6 +33,9 @@ OBJECTS: dict[str, Any] = {
     one["kind"]: one for path in MANIFESTS for one in yaml.safe_load_all(path.read_text())
 }
 IMAGE = Dockerfile()
+#: Longest time that a worker takes behind the drain, in seconds: where Redis is away, and the
+#: collector of traces hangs.
+AFTER_DRAIN_S = HAND_BACK_S + LAST_S + RESIGN_S + CLOSE_S + LEAVE_S + FLUSH_S
 #: Variables that no setting of ours has, by who reads them.
 OTHERS = {"PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
 
@@ -153,7 +159,7 @@ def graces() -> dict[str, tuple[float, float]]:
 @pytest.mark.parametrize("where", graces())
 def test_nobody_is_killed_while_he_hands_his_tasks_back(where: str) -> None:
     grace_s, drain_s = graces()[where]
-    assert grace_s > drain_s + HAND_BACK_S + CLOSE_S
+    assert grace_s > drain_s + AFTER_DRAIN_S
 
 
 def test_the_container_has_no_root_and_writes_nothing() -> None:
@@ -196,6 +202,28 @@ def test_prometheus_scrapes_the_workers_of_the_compose_file() -> None:
     port = IMAGE.environment["PORT"]
     assert targets["targets"] == [f"{name}:{port}" for name in WORKERS]
     assert job["job_name"] == "router-worker"
+
+
+def test_prometheus_finds_the_pods_by_their_label_and_the_name_of_their_port() -> None:
+    (job,) = shipped("kubernetes.yml")["scrape_configs"]
+    asked = {"".join(one["source_labels"]): one for one in job["relabel_configs"]}
+    label = asked["__meta_kubernetes_pod_label_app_kubernetes_io_name"]
+    port = asked["__meta_kubernetes_pod_container_port_name"]
+    assert label["action"] == port["action"] == "keep"
+    labels = OBJECTS["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/name"] == label["regex"]
+    assert [one["name"] for one in pod()["containers"][0]["ports"]] == [port["regex"]]
+    assert job["job_name"] == "router-worker"
+
+
+def test_what_the_manifest_has_in_files_is_mounted() -> None:
+    mounts = {one["mountPath"]: one["name"] for one in pod()["containers"][0]["volumeMounts"]}
+    volumes = {one["name"]: one["secret"] for one in pod()["volumes"]}
+    data = OBJECTS["ConfigMap"]["data"]
+    folders = [str(Path(path).parent) for name, path in data.items() if name.endswith("_FILE")]
+    assert folders
+    for folder in (*folders, data["ROUTER_WORKER_CREDENTIALS_DIR"]):
+        assert "items" not in volumes[mounts[folder]], "each entry of the secret is a file"
 
 
 def test_grafana_finds_prometheus_and_the_dashboard() -> None:

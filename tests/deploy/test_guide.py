@@ -33,7 +33,7 @@ def test_the_commands_lead_from_nothing_to_workers_that_are_scraped(tmp_path: Pa
         assert port in text
         text = re.sub(rf"(?<!worker-\d:)\b{port}\b", str(free_port()), text)
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
-    settings = shims.environment(tmp_path, ROUTER_WORKER_BASE_URL=simulator.url)
+    settings = shims.environment(tmp_path, ROUTER_WORKER_BASE_URL=simulator.url, PORT="0")
     log = tmp_path / "shell.log"
     shell = Program(["bash", "-euo", "pipefail", "-c", text], log, env=settings)
     try:

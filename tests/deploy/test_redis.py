@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -15,6 +16,7 @@ from tests.parts import answers
 from tests.parts.gate import Gate, stream
 from tests.parts.need import installed
 from tests.parts.program import ROOT, Program
+from tests.parts.roles import Roles, password, users_file
 from tests.parts.wait import until
 from tests.parts.web import free_port
 from worker import embedded
@@ -139,3 +141,78 @@ def test_a_streamed_task_finds_its_master_by_the_sentinels_of_the_example(
     worker_process(gate.url, REDIS_URL=sentinel)
     with Client(sentinel) as client:
         assert "".join(client.chat("m", QUESTION, stream=True).text()) == "abc"
+
+
+def with_all_users(folder: Path) -> Path:
+    """Write the file of users with passwords, and with those that only some need."""
+    path = users_file(folder)
+    path.write_text(path.read_text().replace("#user ", "user "))
+    return path
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[list[embedded.EmbeddedServer]]:
+    """A master and its replica, which know the users."""
+    users = with_all_users(tmp_path)
+    servers: list[embedded.EmbeddedServer] = []
+    for _ in range(2):
+        options = {
+            "include": str(users),
+            "masteruser": "replica",
+            "masterauth": password("replica"),
+            "repl-diskless-sync-delay": "0",
+        }
+        if servers:
+            options["replicaof"] = f"127.0.0.1 {servers[0].port}"
+        folder = tmp_path / f"server-{len(servers)}"
+        servers.append(embedded.start(folder, persistence=False, options=options))
+    yield servers
+    for server in servers:
+        server.stop()
+
+
+def test_replica_and_sentinel_do_their_work_as_the_users_of_the_file(
+    tmp_path: Path, pair: list[embedded.EmbeddedServer]
+) -> None:
+    master, replica = pair
+    port = free_port()
+    text = (EXAMPLES / "sentinel.conf").read_text()
+    text = text.replace("port 26379", f"port {port}\nbind 127.0.0.1\ndir {tmp_path}")
+    text = text.replace("192.0.2.1 6379 2", f"127.0.0.1 {master.port} 1")
+    text = text.replace("router-worker 5000", "router-worker 500")
+    text += "sentinel auth-user router-worker sentinel\n"
+    text += f"sentinel auth-pass router-worker {password('sentinel')}\n"
+    (tmp_path / "sentinel.conf").write_text(text)
+    command = [str(embedded.binary()), str(tmp_path / "sentinel.conf"), "--sentinel"]
+    program = Program(command, tmp_path / "sentinel.log")
+    try:
+        with redis_library.Redis(port=port) as sentinel, Roles(replica).admin as follower:
+            until(lambda: follower.role()[3] == b"connected", "the replica follows")
+            until(lambda: _replicas(sentinel) == 1, "the sentinel knows it", within=20)
+            refused = Roles(master).refused()
+            master.stop()
+            until(lambda: _master(sentinel) == replica.port, "it takes over", within=30)
+            refused |= Roles(replica).refused()
+        hosts = f"producer:{password('producer')}@127.0.0.1:{port}"
+        with Client(f"sentinel://{hosts}/0?master_name=router-worker") as client:
+            handle = client.chat("m", QUESTION)
+            assert handle.status().state == "queued"
+    finally:
+        program.stop()
+    assert refused == set()
+
+
+def _master(sentinel: redis_library.Redis) -> int:
+    """The port of whom a sentinel names as the living master; 0 while it names none."""
+    asked: Any = sentinel
+    state = asked.sentinel_master("router-worker")
+    return 0 if state["is_sdown"] else int(state["port"])
+
+
+def _replicas(sentinel: redis_library.Redis) -> int:
+    """How many replicas a sentinel knows; none while it does not answer."""
+    asked: Any = sentinel
+    try:
+        return int(asked.sentinel_master("router-worker")["num-slaves"])
+    except redis_library.ConnectionError:
+        return 0

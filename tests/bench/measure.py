@@ -18,7 +18,7 @@ from tests.bench.workloads import Workload
 #: Seconds after the last ending for a worker to do what it does behind it: acknowledge, record.
 SETTLE_S: Final = 0.3
 #: Seconds between two looks at the worker's CPU time, which Linux counts in ticks of 10 ms.
-SAMPLE_S: Final = 0.25
+SAMPLE_S: Final = 0.1
 #: Seconds without a chunk and without an ending after which a workload has failed.
 STALL_S: Final = 30.0
 #: Seconds between two looks at it.

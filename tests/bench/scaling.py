@@ -30,11 +30,13 @@ _HERE: Final = ROOT / "tests" / "bench"
 _BUILD: Final = ROOT / "build" / "bench"
 
 _ONE: Final = next(peer for peer in ROSTER if peer.kind == "own")
-#: Two processes of it.
+_LIMIT: Final = next(peer for peer in ROSTER if peer.kind == "limit")
+#: Two processes of ours.
 TWO: Final = replace(_ONE, name="two", command=("-m", "tests.bench.peers.two_workers"))
 
 _STREAMS: Final = Workload("a", "", 800, chunks=100, gap_s=0.04)
 _CALLS: Final = Workload("c", "", 5000)
+_LONG: Final = tuple(Workload("long", "", tasks, chunks=120_000 // tasks) for tasks in (600, 60))
 #: What is compared: words, and what is run, on one process or on two.
 PAIRS: Final[Sequence[tuple[str, str, str, Sequence[tuple[Peer, Workload]]]]] = (
     (
@@ -54,7 +56,11 @@ PAIRS: Final[Sequence[tuple[str, str, str, Sequence[tuple[Peer, Workload]]]]] = 
     ),
     (
         *("chunks of a stream, without pause", "200", "2,000"),
-        tuple((_ONE, Workload("long", "", tasks, chunks=120_000 // tasks)) for tasks in (600, 60)),
+        tuple((_ONE, work) for work in _LONG),
+    ),
+    (
+        *("the same, of the bare limit", "200", "2,000"),
+        tuple((_LIMIT, work) for work in _LONG),
     ),
     (
         *("short calls in the queue", "5,000", "50,000"),

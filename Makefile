@@ -7,6 +7,8 @@ INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 BENCH := $(VENV)/bench
 NODE := tests/node_modules/.installed
+# Suites that measure, and want the machine for themselves. The others mostly wait: two run at once.
+ALONE := tests/bench tests/endurance
 LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
 	--custom-compile-command 'make lock'
@@ -25,7 +27,8 @@ help: ## Show what there is to make
 install: $(INSTALLED) ## Install router-worker into .venv, every file by its hash
 
 test: lint audit $(NODE) ## Check everything; ARGS='-k retry' goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ALONE:%=--ignore %) $(ARGS)
+	$(BIN)/python -m pytest $(ALONE) $(ARGS) || [ $$? -eq 5 ]    # 5: ARGS leave none of them
 
 lint: $(TOOLS) ## Check style, types, who imports whom, and for what is often unsafe
 	$(BIN)/ruff check
@@ -62,7 +65,8 @@ dashboard: $(TOOLS) ## Write the Grafana dashboard from deploy/grafana/dashboard
 	$(BIN)/python -m deploy.grafana.dashboard
 
 lock: $(TOOLS) ## Rebuild the lock files from pyproject.toml, keeping versions that still fit
-	$(LOCK) pyproject.toml --extra demo --group build --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra demo --extra crypto --extra otel --group build \
+		--output-file requirements.lock
 	$(LOCK) --group test --constraint requirements.lock --output-file tests/requirements.lock
 	$(LOCK) pyproject.toml --extra demo --group bench --constraint requirements.lock \
 		--override tests/bench/overrides.txt --output-file tests/bench/requirements.lock

@@ -24,6 +24,7 @@ from tests.parts.llmock import Llmock
 from tests.parts.need import need
 from tests.parts.program import ROOT
 from tests.parts.sentinels import Sentinels
+from tests.parts.web import free_port
 from tests.parts.worker import API_KEY, Worker
 from worker import embedded
 
@@ -92,6 +93,8 @@ def start_valkey(tmp_path: Path) -> Iterator[StartValkey]:
         *, port: int = 0, persistence: bool = True, **options: str
     ) -> embedded.EmbeddedServer:
         folder = tmp_path / "valkey"
+        # A port that stays its own while it is stopped.
+        port = port or free_port()
         server = embedded.start(folder, port=port, persistence=persistence, options=options)
         servers.append(server)
         return server

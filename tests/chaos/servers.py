@@ -60,7 +60,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._server = embedded.start(folder)
+        self._server = embedded.start(folder, port=free_port())
         self.url = self._server.url
         self.port = self._server.port
         self._client = redis_library.Redis.from_url(self.url)

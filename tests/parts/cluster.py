@@ -160,6 +160,7 @@ class Cluster:
             "repl-diskless-sync-delay": "0",
         }
         folder = self._folder / f"server-{number}"
+        port = port or free_port()
         return embedded.start(folder, port=port, persistence=False, options=options)
 
     def _introduce(self) -> None:

@@ -110,7 +110,7 @@ class Sentinels:
     def _start_server(self, number: int, **options: str) -> embedded.EmbeddedServer:
         folder = self._folder / f"server-{number}"
         more = {"repl-diskless-sync-delay": "0", **options}
-        return embedded.start(folder, persistence=False, options=more)
+        return embedded.start(folder, port=free_port(), persistence=False, options=more)
 
     @staticmethod
     def _start_again(old: embedded.EmbeddedServer, **options: str) -> embedded.EmbeddedServer:

@@ -36,9 +36,10 @@ class Do(Enum):
 
 @dataclass(frozen=True)
 class Pause:
-    """Send nothing for so many seconds."""
+    """Send nothing for so many seconds, or until somebody says that it is over."""
 
     seconds: float
+    over: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
 
 #: What happens to one request, in order; then its connection is closed.
@@ -171,7 +172,7 @@ class _Handler(socketserver.StreamRequestHandler):
             if isinstance(step, bytes):
                 self.connection.sendall(step)
             elif isinstance(step, Pause):
-                time.sleep(step.seconds)
+                step.over.wait(step.seconds)
             elif step is Do.HANG:
                 self.connection.recv(1)
                 request.left.set()

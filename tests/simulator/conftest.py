@@ -24,5 +24,5 @@ def simulator() -> Iterator[str]:
 def router(simulator: str) -> Iterator[httpx.Client]:
     """A client with a key, which a native call's other headers suit too."""
     headers = {"Authorization": "Bearer any", "anthropic-version": "2023-06-01"}
-    with httpx.Client(base_url=simulator, headers=headers, trust_env=False) as client:
+    with httpx.Client(base_url=simulator, headers=headers, trust_env=False, timeout=60) as client:
         yield client

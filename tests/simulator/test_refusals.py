@@ -14,7 +14,7 @@ def test_a_call_without_a_key_is_refused_in_its_dialect(
     simulator: str, path: str, body: Any, key: str | None
 ) -> None:
     headers = NATIVE if key is None else {**NATIVE, "Authorization": key}
-    answer = httpx.post(simulator + path, json=body, headers=headers, trust_env=False)
+    answer = httpx.post(simulator + path, json=body, headers=headers, trust_env=False, timeout=60)
     assert answer.status_code == 401
     assert is_error(path, answer.json(), 401)
     assert answer.headers["x-request-id"]
@@ -140,7 +140,8 @@ def test_an_unknown_vendor_is_refused_and_auto_is_none(router: httpx.Client) -> 
 
 def test_claude_needs_a_version(simulator: str) -> None:
     headers = {"Authorization": "Bearer k", "vendor": "anthropic"}
-    answer = httpx.post(f"{simulator}/v1/messages", json=CLAUDE, headers=headers, trust_env=False)
+    with httpx.Client(base_url=simulator, trust_env=False, timeout=60) as client:
+        answer = client.post("/v1/messages", json=CLAUDE, headers=headers)
     assert answer.status_code == 400
     assert "anthropic-version" in answer.json()["error"]["message"]
 

@@ -148,7 +148,7 @@ def refused_by(worker: Worker) -> dict[str, float]:
 
 def answer_of(client: Client, task_id: str) -> str:
     """Wait for a task's answer."""
-    text: str = client.result(task_id, timeout=20).response["choices"][0]["message"]["content"]
+    text: str = client.result(task_id, timeout=60).response["choices"][0]["message"]["content"]
     return text
 
 

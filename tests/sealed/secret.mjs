@@ -75,7 +75,7 @@ await redis.lpush(queue, JSON.stringify({
 
 let [last, said, event] = ["0", "", {}];
 while (!["completed", "failed", "cancelled", "expired"].includes(event.type)) {
-  const news = await redis.xread("BLOCK", 5000, "STREAMS", `${record}:events`, last);
+  const news = await redis.xread("BLOCK", 20000, "STREAMS", `${record}:events`, last);
   if (!news) throw new Error("nothing more came");
   for (const [place, [, text]] of news[0][1]) {
     last = place;

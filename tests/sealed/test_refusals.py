@@ -97,7 +97,7 @@ def reader(start_client: StartClient) -> Client:
 def assert_refused(reader: Client, task_id: str, message: str) -> None:
     """Check that a task failed with this reason, and is no dead letter."""
     with pytest.raises(TaskFailed, match=message) as failed:
-        reader.result(task_id, timeout=10)
+        reader.result(task_id, timeout=30)
     error = failed.value.error
     assert (error.code, error.retryable, error.attempts) == (ErrorCode.INVALID_REQUEST, False, 0)
     assert reader.status(task_id).state is State.FAILED
@@ -286,7 +286,7 @@ def test_an_operator_without_any_key_replays_what_was_signed(
     client, operator = start_client(NEW, WEB), start_client()
     task_id = client.enqueue(secret_task(deadline=now_ms() + 60_000)).id
     with pytest.raises(TaskFailed, match="payment_required"):
-        client.result(task_id, timeout=10)
+        client.result(task_id, timeout=30)
     serve(aimock)
     operator.replay(task_id)
     assert answer_of(client, task_id) == ANSWER

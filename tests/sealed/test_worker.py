@@ -56,9 +56,11 @@ def run_everything(client: Client, redis: Redis) -> dict[str, str]:
     ids = {name: client.enqueue(task).id for name, task in tasks.items()}
     ids["foreign"] = foreign.send(redis, secret_json(f"{PROMPT} foreign"))
     redis.lpush(Queue.INTERACTIVE, RUBBISH)
-    until(lambda: ended(client, redis, ids), "all tasks have ended", within=20)
+    until(lambda: ended(client, redis, ids), "all tasks have ended", within=60)
     until(lambda: redis.zcard(KEYS.dead) == 2, "the rubbish was put aside")
     until(lambda: not redis.hlen(foreign.UNACKED), "the message is acknowledged")
+    # The last that is written of a task, behind its ending.
+    until(lambda: not redis.zcard(KEYS.due), "nobody looks after any of them")
     return ids
 
 
@@ -185,7 +187,7 @@ def test_a_task_whose_key_a_worker_lacks_waits_for_it_among_the_dead_letters(
     worker = worker_process(aimock.url, ROUTER_WORKER_ENCRYPTION_KEYS=OLD)
     missing = f"task {task_id} is encrypted with the key {key_id(NEW).hex()}; ROUTER_WORKER"
     with pytest.raises(TaskFailed, match=f"no_key: {missing}"):
-        client.result(task_id, timeout=10)
+        client.result(task_id, timeout=30)
     assert missing in worker.output
     assert refused_by(worker) == {"no_key": 1}
     assert [letter.id for letter in client.dead_letters()] == [task_id]
@@ -204,7 +206,7 @@ def test_a_worker_without_any_key_says_which_setting_is_missing(
     task_id = client.enqueue(secret_task()).id
     worker_process(aimock.url)
     with pytest.raises(TaskFailed, match=r"no_key: .* is encrypted: set ROUTER_WORKER_ENC"):
-        client.result(task_id, timeout=10)
+        client.result(task_id, timeout=30)
     assert calls_of(aimock) == 0
 
 
@@ -240,7 +242,7 @@ def test_where_encryption_is_asked_for_nothing_plain_is_run(
     for task_id, reason in zip(plain, reasons, strict=True):
         until(partial(redis.exists, KEYS.record(task_id)), "it is on record")
         with pytest.raises(TaskFailed, match=f"invalid_request: {reason}"):
-            client.result(task_id, timeout=10)
+            client.result(task_id, timeout=30)
     assert calls_of(aimock) == 0
     assert refused_by(worker) == {"plain": 2}
     assert answer_of(client, client.enqueue(secret_task()).id) == ANSWER

@@ -115,11 +115,13 @@ def test_a_stream_that_a_full_redis_refuses_fails_as_store_and_is_made_again(
     client: Client,
     worker_process: StartWorker,
 ) -> None:
-    gate.answer(stream(HEAD, Pause(1), *REST, Do.HANG), stream(HEAD, *REST))
+    full = Pause(60)
+    gate.answer(stream(HEAD, full, *REST, Do.HANG), stream(HEAD, *REST))
     worker = worker_process(gate.url, REDIS_URL=server.url, **LONG)
     task = client.chat("m", QUESTION, stream=True).id
     chunked(redis, task)
     redis.config_set("maxmemory", 1)
+    full.over.set()
     until(lambda: worker.samples("calls_in_flight")["mode=stream"] == 0, "the call is stopped")
     redis.config_set("maxmemory", 0)
     result = result_of(redis, task)
@@ -134,11 +136,13 @@ def test_an_answer_that_a_full_redis_cannot_take_is_kept_until_it_can(
     client: Client,
     worker_process: StartWorker,
 ) -> None:
-    gate.answer((Pause(1), *ANSWER))
+    full = Pause(60)
+    gate.answer((full, *ANSWER))
     worker = worker_process(gate.url, REDIS_URL=server.url, **LONG)
     task = client.chat("m", QUESTION).id
     until(lambda: gate.requests, "the call is made")
     redis.config_set("maxmemory", 1)
+    full.over.set()
     until(lambda: worker.samples("calls_total"), "the call has ended")
     redis.config_set("maxmemory", 0)
     assert len(result_of(redis, task).attempts) == 1
@@ -153,16 +157,18 @@ def test_a_redis_that_is_full_for_long_gets_a_failure_in_place_of_the_answer(
     worker_process: StartWorker,
 ) -> None:
     """And the task is a dead letter, with its request, for somebody to replay."""
-    gate.answer((Pause(1), *ANSWER))
+    full = Pause(60)
+    gate.answer((full, *ANSWER))
     worker = worker_process(
         gate.url, REDIS_URL=server.url, ROUTER_WORKER_RETRY_MAX_ATTEMPTS="1", **QUICK
     )
     task = client.chat("m", QUESTION).id
     until(lambda: gate.requests, "the call is made")
     redis.config_set("maxmemory", 1)
+    full.over.set()
     until(lambda: "Redis refuses the end of" in worker.output, "the answer is given up")
-    until(lambda: worker.get("/readyz")[0] == 503, "the worker is not ready")
-    assert "its memory is full" in worker.get("/readyz")[1]
+    until(lambda: "its memory is full" in worker.get("/readyz")[1], "its page says why")
+    assert worker.get("/readyz")[0] == 503
     redis.config_set("maxmemory", 0)
     until(lambda: worker.get("/readyz")[0] == 200, "the worker is ready again")
     ending = ended(redis, task)[-1]
@@ -195,7 +201,8 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing_and_stops_its_call(
     client: Client,
     worker_process: StartWorker,
 ) -> None:
-    gate.answer(stream(HEAD, Pause(2), *REST, Do.HANG), stream(HEAD, *REST))
+    asleep = Pause(60)
+    gate.answer(stream(HEAD, asleep, *REST, Do.HANG), stream(HEAD, *REST))
     sleeper = worker_process(gate.url, REDIS_URL=server.url, **QUICK)
     task = client.chat("m", QUESTION, stream=True).id
     chunked(redis, task)
@@ -205,8 +212,12 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing_and_stops_its_call(
     claimed = redis.hget(key, "lease_until")
     until(lambda: redis.hget(key, "lease_until") != claimed, "the lease is renewed")
     sleeper.pause()
+    # What he has to write when he wakes.
+    asleep.over.set()
     worker_process(gate.url, REDIS_URL=server.url, **QUICK)
     result = result_of(redis, task, within=40)
+    # The last that is written of a task, behind its ending.
+    until(lambda: redis.zscore(Keys().due, task) is None, "nobody looks after it any more")
     before = redis.xrange(Keys().events(task)), redis.hgetall(Keys().record(task))
     sleeper.resume()
     until(lambda: sleeper.samples("leases_lost_total") == {"": 1.0}, "it notices")

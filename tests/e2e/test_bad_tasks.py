@@ -90,7 +90,6 @@ ROWS: list[tuple[str, Any, str | tuple[str, ...]]] = [
     ("another kind's task", chat() | {"kind": "vision"}, "kind"),
     ("a stream of what cannot be streamed", native("/v1/embeddings", options={"stream": True}), ""),
 ]
-SMALL = 1_000_000
 
 
 @pytest.mark.parametrize("as_text", [False, True], ids=["as-object", "as-text"])
@@ -101,10 +100,9 @@ def test_a_task_that_breaks_the_contract_fails_where_it_is_looked_for(  # noqa: 
 ) -> None:  # fmt: skip
     sent = json.dumps(task) if as_text and not isinstance(task, str) else task
     kind = "chat" if field == "kind" else _kind_of(task)
-    within = 1.0 if len(repr(task)) < SMALL else 10.0
     with Ear(redis) as ear:
         task_id = _send(producer, sent, kind)
-        heard = ear.until_ended(task_id, within=within)
+        heard = ear.until_ended(task_id, within=30)
     error = error_of(redis, task_id)
     assert heard[-1]["error"] == error
     assert (error["code"], error["retryable"], error["attempts"]) == ("invalid_request", False, 0)
@@ -218,7 +216,9 @@ def test_our_own_client_sends_no_task_whose_deadline_is_past(
 ) -> None:
     with pytest.raises(InvalidTask, match=r"options\.deadline: is in the past"):
         client.enqueue(chat() | {"options": {"deadline": int(time.time() * 1000) - 1}})
-    assert redis.keys() == []
+    # The worker writes of itself at any moment; of a task there is nothing.
+    assert redis.keys("rw:{*") == []
+    assert redis.exists(KEYS.due, "router.interactive", "router.batch") == 0
 
 
 def test_a_gemini_model_may_not_leave_its_path(

@@ -3,6 +3,7 @@
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -22,8 +23,9 @@ from tests.parts.wait import until
 from tests.parts.worker import Worker
 
 MESSAGES: list[Any] = [{"role": "user", "content": "hello"}]
-#: Seconds within which an ending is there, and within which a call's connection is closed.
-ENDED_S, CLOSED_S = 0.1, 1.0
+#: Seconds within which an ending is there, and within which a call's connection is closed where
+#: the word of it comes: the heartbeat, which is the net under that, would take up to 5 s.
+ENDED_S, CLOSED_S = 0.1, 3.0
 GOOD = whole({"choices": [{"index": 0, "message": {"content": "ok"}, "finish_reason": "stop"}]})
 HALF: Answer = stream(*answers.openai("one ", "two ", finish=False), Do.HANG)
 #: What a call hangs in, and what is seen of it before that.
@@ -59,8 +61,14 @@ def begin(gate: Gate, client: Client, answer: Answer = HALF, **options: Any) -> 
 
 
 def counted(worker: Worker, outcome: str) -> int:
-    """How many tasks a worker says have ended so."""
-    page = worker.get("/metrics")[1]
+    """How many tasks a worker says have ended so, since Redis was emptied."""
+
+    def told() -> str:
+        page = worker.get("/metrics")[1]
+        # Where Redis is slow, nothing is told of the fleet.
+        return page if "router_worker_open_tasks " in page else ""
+
+    page = until(told, "the worker tells of the fleet", within=30)
     rows = re.findall(rf'tasks_total{{.*outcome="{outcome}".*}} (\S+)', page)
     return int(sum(map(float, rows)))
 
@@ -120,7 +128,7 @@ def test_a_running_task_s_connection_is_closed(
 def test_a_retrying_task_never_comes_back(
     gate: Gate, client: Client, redis: redis_library.Redis, worker: Worker
 ) -> None:
-    gate.answer(whole({"error": {"message": "slow down"}}, 429, retry_after="0.5"))
+    gate.answer(whole({"error": {"message": "slow down"}}, 429, retry_after="2"))
     handle = client.chat("m", MESSAGES)
     until(lambda: handle.status().state is State.RETRYING, "it waits for its next attempt")
     due = handle.status().due_at or 0
@@ -176,21 +184,27 @@ def test_whenever_the_cancel_comes_there_is_one_ending_and_it_is_the_one_that_wa
     count, moments = 60, random.Random(5)
     pieces = answers.openai(*"abcdefgh")
     steps = [step for piece in pieces for step in (piece, Pause(0.004))]
-    gate.answer(*[stream(*steps)] * count)
+    gate.answer((Do.HANG,), to="endless")
+    gate.answer(*[stream(*steps)] * (count + 1))
 
     def race(after_s: float) -> tuple[str, bool]:
         handle = client.chat("m", MESSAGES, stream=True)
-        until(lambda: time.monotonic() > began + after_s, "the moment")
+        until(lambda: time.monotonic() > began + after_s, "the moment", within=30)
         return handle.id, handle.cancel()
 
     began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(race, (n * 0.01 + moments.uniform(0, 0.08) for n in range(count))))
+    # However slow the machine is, one cancel comes in time and one too late.
+    endless = client.chat("m", [{"role": "user", "content": "endless"}], stream=True)
+    over = client.chat("m", MESSAGES, stream=True)
+    over.result(timeout=30)
+    told += [(one.id, one.cancel()) for one in (endless, over)]
+    assert {cancelled for _, cancelled in told} == {True, False}
     for task_id, cancelled in told:
         story = ended(redis, task_id)
         assert story[-1].type == ("cancelled" if cancelled else "completed")
         assert client.cancel(task_id) is cancelled
-    assert {cancelled for _, cancelled in told} == {True, False}
     gate.reset()  # the answers to calls that were never made
     goes_on(gate, client)
     for task_id, _ in told:
@@ -219,18 +233,23 @@ def test_whenever_the_cancel_comes_its_call_is_closed_and_it_is_told_once(
     assert len(gate.requests) > 10, "some had begun"
     for request in tuple(gate.requests):
         assert request.left.wait(max(0, last + CLOSED_S - time.monotonic()))
-    until(lambda: counted(worker, "cancelled") >= before + count, "all are counted")
+    until(lambda: counted(worker, "cancelled") >= before + count, "all are counted", within=30)
     assert counted(worker, "cancelled") == before + count
-    for task_id, _ in told:
-        assert len(re.findall(rf"cancelled.* task_id={task_id}", worker.output)) == 1
+    tasks = {task_id for task_id, _ in told}
+
+    def lines() -> dict[str, int]:
+        said = Counter(re.findall(r"cancelled .*task_id=(\S+)", worker.output))
+        return {task_id: said[task_id] for task_id in tasks} if tasks <= said.keys() else {}
+
+    assert until(lines, "each has a line") == dict.fromkeys(tasks, 1)
 
 
 def test_a_worker_that_hangs_delays_no_ending_and_writes_nothing_when_it_wakes(
     alone: tuple[Worker, Client], gate: Gate, module_url: str
 ) -> None:
     worker, client = alone
-    answer = stream(*answers.openai("one ", finish=False), Pause(0.5), *answers.openai("two"))
-    gate.answer(answer)
+    unheard = Pause(60)
+    gate.answer(stream(*answers.openai("one ", finish=False), unheard, *answers.openai("two")))
     handle = client.chat("m", MESSAGES, stream=True)
     with closing(handle.events()) as events:
         next(event for event in events if event.type == "chunk")
@@ -240,6 +259,8 @@ def test_a_worker_that_hangs_delays_no_ending_and_writes_nothing_when_it_wakes(
             assert handle.cancel()
             assert next(events).type == "cancelled"
             assert time.monotonic() - began < CLOSED_S
+            # What the worker has to write when it wakes.
+            unheard.over.set()
         finally:
             worker.resume()
     goes_on(gate, client)
@@ -253,13 +274,16 @@ def test_a_signal_that_is_lost_is_made_good_by_the_heartbeat(
     _, client = alone
     handle = begin(gate, client)
     with redis_library.Redis.from_url(module_url) as redis:
+
+        def hear() -> int:
+            return int(redis.pubsub_numsub(KEYS.cancel)[0][1])
+
+        # Channels are of the whole server: other workers may listen beside this one.
+        all_of_them = until(hear, "the worker hears")
         redis.client_kill_filter(_type="pubsub")
         assert handle.cancel()
         assert gate.requests[0].left.wait(0.5 + CLOSED_S)
-        until(
-            lambda: redis.pubsub_numsub(KEYS.cancel)[0][1] > 0,
-            "the worker hears again",
-        )
+        until(lambda: hear() == all_of_them, "the worker hears again")
     again = begin(gate, client)
     assert again.cancel()
     assert gate.requests[1].left.wait(CLOSED_S)
@@ -270,6 +294,8 @@ def test_a_call_that_is_cancelled_before_its_answer_is_no_failure_of_the_router(
 ) -> None:
     """Or whoever cancels much would have somebody called at night."""
     worker, client = alone
+    # Its one slot is free again: the calls of other tests are counted.
+    goes_on(gate, client)
     before = worker.samples("calls_total")
     assert begin(gate, client, (Do.HANG,)).cancel()
 

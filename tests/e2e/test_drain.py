@@ -27,11 +27,11 @@ HEAD, *REST = answers.openai("a", "b", "c")
 ENDLESS = stream(HEAD, Do.HANG)
 QUICK = stream(HEAD, *REST)
 STEADY = stream(HEAD, *(step for one in REST for step in (Pause(0.15), one)))
-#: Longest way of a task that is handed back to another worker's answer, in seconds: well below
-#: the 20 s of a lease, and of a doorbell that somebody must ring again.
-SOON_S = 8.0
-#: What a worker may need beyond its grace to leave, in seconds.
-LEAVE_S = 4.0
+#: Longest way of a task that is handed back to another worker's answer, in seconds: below the 20 s
+#: of a lease, and of a doorbell that somebody must ring again.
+SOON_S = 15.0
+#: What a worker may need beyond its grace to leave, in seconds: 1 to 2 where nothing is in its way.
+LEAVE_S = 15.0
 
 
 @pytest.fixture
@@ -79,16 +79,22 @@ def begin(gate: Gate, client: Client, redis: redis_library.Redis) -> Begin:
     def begin(*streams: Answer) -> list[str]:
         gate.answer(*streams)
         tasks = [client.chat("m", QUESTION, stream=True).id for _ in streams]
-        until(lambda: all(map(chunked, tasks)), "the first chunks")
+        until(lambda: all(map(chunked, tasks)), "the first chunks", within=30)
         return tasks
 
     return begin
 
 
-def left(worker: Worker, *, within: float) -> float:
-    """Wait until the worker has ended, with status 0; return the seconds that it took."""
-    began = time.monotonic()
+def left(worker: Worker, *, within: float) -> None:
+    """Wait until the worker has ended, with status 0."""
     assert worker.program.wait(within=within) == 0, worker.output
+
+
+def asked_to_leave(worker: Worker, *, within: float) -> float:
+    """Ask a worker to leave, and wait until it has; return the seconds that it took."""
+    began = time.monotonic()
+    worker.program.terminate()
+    left(worker, within=within)
     return time.monotonic() - began
 
 
@@ -110,9 +116,9 @@ def test_streams_that_outlast_the_grace_are_handed_back_and_run_elsewhere(  # no
 ) -> None:  # fmt: skip
     first = start(grace_s=1)
     tasks = begin(*[ENDLESS] * 20)
-    first.program.terminate()
-    assert left(first, within=1 + LEAVE_S) >= 0.9, "it left before its grace was over"
-    assert all(request.left.is_set() for request in gate.requests)
+    took = asked_to_leave(first, within=1 + LEAVE_S)
+    assert took >= 0.9, "it left before its grace was over"
+    assert all(request.left.wait(10) for request in gate.requests)
     assert {client.status(task).state for task in tasks} == {"queued"}
     assert queue.waiting() == len(tasks)
     gate.answer(*[QUICK] * len(tasks))
@@ -156,29 +162,24 @@ def test_who_tells_of_the_fleet_lets_another_do_it(
 ) -> None:
     worker = start()
     until(lambda: redis.exists(KEYS.exporter), "it is elected")
-    send(worker, signal.SIGTERM)
-    left(worker, within=LEAVE_S)
+    asked_to_leave(worker, within=LEAVE_S)
     assert not redis.exists(KEYS.exporter)
 
 
 def test_tasks_that_end_within_the_grace_are_not_handed_back(
     redis: redis_library.Redis, start: Start, begin: Begin
 ) -> None:
-    worker = start(grace_s=20)
+    worker = start(grace_s=60)
     tasks = begin(*[stream(HEAD, Pause(1.5), *REST)] * 5)
-    worker.program.terminate()
-    assert left(worker, within=20) < 1.5 + LEAVE_S, "it waited for its grace to pass"
+    took = asked_to_leave(worker, within=90)
+    assert took < 1.5 + LEAVE_S, "it waited for its grace to pass"
     for task in tasks:
         assert [attempt.outcome for attempt in result_of(redis, task).attempts] == ["completed"]
 
 
 def test_an_idle_worker_leaves_within_two_seconds(start: Start) -> None:
     """Of three tries the best, since machines are noisy."""
-    seconds = []
-    for _ in range(3):
-        worker = start()
-        worker.program.terminate()
-        seconds.append(left(worker, within=10))
+    seconds = [asked_to_leave(start(), within=LEAVE_S) for _ in range(3)]
     assert min(seconds) < 2, seconds
 
 
@@ -189,8 +190,7 @@ def test_a_task_that_must_not_be_restarted_fails_as_interrupted_when_its_grace_i
     gate.answer(ENDLESS)
     task = client.chat("m", QUESTION, stream=True, options={"on_interrupt": "fail"}).id
     until(lambda: gate.requests, "the call is made")
-    worker.program.terminate()
-    left(worker, within=LEAVE_S)
+    asked_to_leave(worker, within=LEAVE_S)
     ending = ended(redis, task)[-1]
     assert ending.type == "failed"
     assert ending.error.code == "interrupted"
@@ -215,7 +215,7 @@ def test_messages_that_come_while_a_worker_leaves_are_the_next_ones(
         assert len(result_of(redis, task).attempts) == 1
     assert time.monotonic() - began < SOON_S
     assert len(gate.requests) == len(tasks)
-    assert redis.hlen(foreign.UNACKED) == 0
+    until(lambda: redis.hlen(foreign.UNACKED) == 0, "all are acknowledged")
 
 
 @pytest.mark.parametrize("trouble", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "silent"])
@@ -230,7 +230,7 @@ def test_a_worker_leaves_in_bounded_time_while_redis_is_away(
     os.kill(server.pid, trouble)
     worker.program.terminate()
     try:
-        left(worker, within=1 + 14)
+        left(worker, within=1 + 24)
     finally:
         if trouble is signal.SIGSTOP:
             os.kill(server.pid, signal.SIGCONT)

@@ -27,7 +27,10 @@ QUESTION: Final[list[Any]] = [{"role": "user", "content": "?"}]
 TEXTS: Final = [f"{number}:" + "x" * 40_000 for number in range(500)]
 #: Between two chunks of a stream that lasts while a failover does.
 LATER: Final = Pause(0.2)
-BUSY: Final = whole({"error": {"message": "busy", "type": "overloaded"}}, status=503)
+#: A refusal whose retry is long enough in coming for somebody to look.
+BUSY: Final = whole(
+    {"error": {"message": "busy", "type": "overloaded"}}, status=503, retry_after="2"
+)
 
 
 @pytest.fixture
@@ -76,20 +79,23 @@ def test_a_subscriber_that_stops_reading_slows_no_stream(
 ) -> None:
     """Redis cuts him off, or keeps it all for him: the worker hears of neither."""
     redis.config_set("client-output-buffer-limit", f"pubsub {limit} 0 0")
-    took_ms = []
-    for deaf in (0, 4):
-        gate.answer(stream(Pause(0.5), *answers.openai(*TEXTS)))
+    took_ms: dict[int, list[int]] = {0: [], 4: []}
+    for deaf in (0, 4, 0, 4):
+        unheard = Pause(60)
+        gate.answer(stream(unheard, *answers.openai(*TEXTS)))
         handle = producer.chat("m", QUESTION, stream=True)
         with ExitStack() as stack:
             for _ in range(deaf):
                 stack.enter_context(not_reading(url, KEYS.live(handle.id)))
             wait_for_subscriber(redis, handle.id, deaf)
+            unheard.over.set()
             result = result_of(redis, handle.id, within=60)
             assert listeners(redis, handle.id) == (deaf if limit == "0" else 0)
         assert [len(result.attempts), len(log_of(redis, handle.id))] == [1, len(TEXTS) + 4]
-        took_ms.append(result.timings.total_ms)
-    # Two runs on a noisy machine: a worker that waited for him would wait for ever.
-    assert took_ms[1] < 3 * took_ms[0] + 2_000
+        took_ms[deaf].append(result.timings.total_ms - (result.timings.first_chunk_ms or 0))
+    # The better of two runs each, on a noisy machine: a worker that waited for him would wait for
+    # ever.
+    assert min(took_ms[4]) < 3 * min(took_ms[0]) + 2_000, took_ms
 
 
 async def paused(url: str, task_id: str, cut_off: Callable[[], None]) -> list[Event]:
@@ -113,12 +119,13 @@ def paused_sync(url: str, task_id: str, cut_off: Callable[[], None]) -> list[Eve
 def test_a_subscriber_that_stops_reading_misses_nothing_when_he_goes_on(
     producer: Client, gate: Gate, redis: redis_library.Redis, url: str, kind: str
 ) -> None:
-    pieces = answers.openai(*TEXTS)
-    gate.answer(stream(pieces[0], Pause(1.0), *pieces[1:]))
+    pieces, stopped = answers.openai(*TEXTS), Pause(60)
+    gate.answer(stream(pieces[0], stopped, *pieces[1:]))
     handle = producer.chat("m", QUESTION, stream=True)
 
     def cut_off() -> None:
         wait_for_subscriber(redis, handle.id)
+        stopped.over.set()
         ended(redis, handle.id, within=60)
         assert listeners(redis, handle.id) == 0, "he read too much"
 
@@ -133,8 +140,8 @@ def test_a_subscriber_that_stops_reading_misses_nothing_when_he_goes_on(
 def test_record_and_log_never_expire_while_their_task_goes_on_and_do_behind_it(
     producer: Client, gate: Gate, redis: redis_library.Redis
 ) -> None:
-    pieces = answers.openai("a", "b")
-    gate.answer(BUSY, stream(pieces[0], Pause(0.5), *pieces[1:]))
+    pieces, looked = answers.openai("a", "b"), Pause(60)
+    gate.answer(BUSY, stream(pieces[0], looked, *pieces[1:]))
     handle = producer.chat("m", QUESTION, stream=True, options={"result_ttl": 600})
     seen: dict[str, set[tuple[int, int]]] = {}
 
@@ -145,6 +152,8 @@ def test_record_and_log_never_expire_while_their_task_goes_on_and_do_behind_it(
             at_once.ttl(KEYS.events(handle.id))
             state, record, log = at_once.execute()
         seen.setdefault(state.decode(), set()).add((record, log))
+        if state == b"running" and "retrying" in seen:
+            looked.over.set()
         return bool(state == b"completed")
 
     until(over, "the task has ended")

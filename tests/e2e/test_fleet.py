@@ -33,6 +33,17 @@ def tellers(workers: Sequence[Worker]) -> list[Worker]:
     return [worker for worker in workers if worker.samples("queue_depth")]
 
 
+def the_one_that_tells(workers: Sequence[Worker]) -> Worker:
+    """Wait until it is one of them; where Redis is slow, none tells for a moment."""
+
+    def one() -> list[Worker]:
+        found = tellers(workers)
+        assert len(found) <= 1, "two tell of the fleet"
+        return found
+
+    return until(one, "one of them tells")[0]
+
+
 def told(workers: Sequence[Worker], name: str) -> float:
     """Add up a metric, as Prometheus does."""
     return sum(sum(worker.samples(name).values()) for worker in workers)
@@ -41,7 +52,7 @@ def told(workers: Sequence[Worker], name: str) -> float:
 def run(client: Client, count: int) -> None:
     """Have so many tasks run, and see their end."""
     for handle in [client.chat("m", QUESTION) for _ in range(count)]:
-        handle.result(timeout=20)
+        handle.result(timeout=60)
 
 
 @pytest.mark.parametrize("leave", ["killed", "ended"])
@@ -52,15 +63,15 @@ def test_one_tells_and_when_it_has_gone_another_does(
     with client:
         run(client, 20)
         until(lambda: told(workers, "tasks_total") == 20, "20 tasks are counted")
-        [teller] = tellers(workers)
+        teller = the_one_that_tells(workers)
         rest = [worker for worker in workers if worker is not teller]
         ways: dict[str, Any] = {"killed": teller.kill, "ended": teller.stop}
         ways[leave]()
         run(client, 20)
         until(lambda: tellers(rest), "another one tells", within=HANDOVER_S)
         until(lambda: told(rest, "tasks_total") == 40, "40 tasks are counted")
-        assert len(tellers(rest)) == 1
-        assert told(rest, "open_tasks") == 0
+        last = the_one_that_tells(rest)
+        assert until(lambda: last.samples("open_tasks"), "it tells of open tasks") == {"": 0}
 
 
 def test_workers_of_one_name_are_not_one_worker(
@@ -74,4 +85,4 @@ def test_workers_of_one_name_are_not_one_worker(
     with Client(url) as client:
         run(client, 5)
     until(lambda: told(workers, "tasks_total") == 5, "5 tasks are counted, and each once")
-    assert len(tellers(workers)) == 1
+    the_one_that_tells(workers)

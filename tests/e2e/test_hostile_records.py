@@ -81,7 +81,7 @@ def test_a_record_that_breaks_the_contract_ends_with_its_reason(  # noqa: PLR091
     fields: Json, gone: tuple[str, ...], field: str,
 ) -> None:  # fmt: skip
     task_id = _record(redis, fields, gone)
-    error = error_of(redis, task_id)
+    error = error_of(redis, task_id, within=30)
     assert (error["code"], error["retryable"], error["attempts"]) == ("invalid_request", False, 0)
     assert error["message"].startswith(field)
     assert PROMPT not in error["message"]

@@ -127,7 +127,9 @@ class Scene:
 
     def wait_for(self, name: str, count: int) -> list[dict[str, str]]:
         """Wait until a task has so many lines; return what they say."""
-        until(lambda: len(self.states(name)) >= count, f"{count} lines of the task {name}")
+        until(
+            lambda: len(self.states(name)) >= count, f"{count} lines of the task {name}", within=30
+        )
         return self.states(name)
 
     def events(self, name: str) -> list[str]:
@@ -353,5 +355,5 @@ def test_a_request_id_that_is_the_key_is_hidden(
         task = client.chat("gpt-4o", [{"role": "user", "content": new_id()}]).id
         ended(redis, task)
         assert API_KEY not in repr(redis.hgetall(KEYS.record(task)))
-    assert "(not shown)" in worker.output
+    until(lambda: "(not shown)" in worker.output, "its line")
     assert API_KEY not in worker.output

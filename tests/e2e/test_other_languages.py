@@ -69,7 +69,7 @@ def _events(program: Program) -> list[Json]:
 
 def _heard_like_ours(redis: redis_library.Redis, ear: Ear, task_id: str) -> None:
     """Check that it ran and streamed as a task of our own client does."""
-    heard = ear.until_ended(task_id)
+    heard = ear.until_ended(task_id, within=30)
     assert kinds(log_of(redis, task_id)) == ["queued", "started", "chunk", "completed"]
     events = [event.model_dump(mode="json", exclude_none=True) for event in log_of(redis, task_id)]
     assert [one["id"] for one in heard] == [one["id"] for one in events]
@@ -124,7 +124,7 @@ def test_a_subscriber_on_node_that_came_first_sees_every_event_once(
     )
     task_id = str(uuid.uuid4())
     program = run_node("subscribe.mjs", task_id)
-    until(lambda: "subscribed" in program.output, "the subscriber is there")
+    until(lambda: "subscribed" in program.output, "the subscriber is there", within=30)
     client.enqueue(TASK | {"id": task_id})
     seen = _events(program)
     assert [event["id"] for event in seen] == [event.id for event in ended(redis, task_id)]

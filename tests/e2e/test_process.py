@@ -4,6 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -89,9 +90,12 @@ def test_a_small_ledger_of_tasks_is_counted_to_the_last(
     redis.lpush("router.interactive", json.dumps(message))
     error_of(redis, refused)
 
-    until(lambda: sum(own.samples("tasks_total").values()) == 9, "every task is counted")
+    def all_are_counted() -> dict[str, float]:
+        counts = own.samples("tasks_total")
+        return counts if sum(counts.values()) >= 9 else {}
+
     row = "kind={},model={},outcome={},vendor={}".format
-    assert own.samples("tasks_total") == {
+    assert until(all_are_counted, "every task is counted") == {
         row("chat", "gpt-4o", "completed", "openai"): 2,
         row("chat", "gpt-4o", "completed", "anthropic"): 1,
         row("chat", "other", "completed", "auto"): 1,
@@ -141,29 +145,30 @@ def test_a_small_ledger_of_tasks_is_counted_to_the_last(
     assert own.samples("calls_in_flight") == {"mode=stream": 0, "mode=whole": 0}
 
 
-def test_a_call_is_in_flight_while_it_runs(
-    own: Worker, gate: Gate, client: Client, redis: redis_library.Redis
-) -> None:
+def test_a_call_is_in_flight_while_it_runs(own: Worker, gate: Gate, client: Client) -> None:
     gate.answer(stream(*answers.openai("a", finish=False), Do.HANG), to="stream")
     gate.answer((Do.HANG,), to="hello")
-    deadline = int(time.time() * 1000) + 1_500
-    options = {"deadline": deadline}
     tasks = [
-        client.chat("m", [{"role": "user", "content": "stream"}], stream=True, options=options).id,
-        client.chat("m", MESSAGES, options=options).id,
+        client.chat("m", [{"role": "user", "content": "stream"}], stream=True),
+        client.chat("m", MESSAGES),
     ]
     both = {"mode=stream": 1.0, "mode=whole": 1.0}
     until(lambda: own.samples("calls_in_flight") == both, "both calls run")
-    for task in tasks:
-        assert error_of(redis, task)["code"] == "deadline"
+    assert all(task.cancel() for task in tasks)
     neither = {"mode=stream": 0.0, "mode=whole": 0.0}
     until(lambda: own.samples("calls_in_flight") == neither, "neither call runs")
 
 
+def well(worker: Worker, page: str) -> str:
+    """What a page says, where all is well: a busy machine may be late to answer it."""
+    status, text = worker.get(page)
+    return text if status == 200 else ""
+
+
 def test_a_worker_that_works_is_healthy_and_ready(own: Worker) -> None:
     for page in ("/healthz", "/readyz"):
-        status, text = own.get(page)
-        assert (status, json.loads(text)) == (200, {"status": "ok", "failed": {}})
+        text = until(partial(well, own, page), f"{page} says that all is well")
+        assert json.loads(text) == {"status": "ok", "failed": {}}
     assert own.get("/other")[0] == 404
 
 
@@ -176,11 +181,11 @@ def test_an_idle_worker_begins_a_task_at_once(own: Worker, gate: Gate, client: C
         next(event for event in handle if event.type == "chunk")
         waits.append(time.perf_counter() - began)
         handle.result(10)
-    # 8 ms were measured. Nothing on the way polls: a poll would take a second.
-    assert statistics.median(waits) < 0.1
+    # 8 ms were measured. Nothing on the way polls: a poll would take a second, half of one at best.
+    assert statistics.median(waits) < 0.4
 
 
 def test_an_idle_worker_ends_soon_and_well_when_asked_to(own: Worker) -> None:
     began = time.monotonic()
-    assert own.stop() == 0
-    assert time.monotonic() - began < 5
+    assert own.stop(within=60) == 0
+    assert time.monotonic() - began < 20, "it waited for its grace of 25 s to pass"

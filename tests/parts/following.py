@@ -57,7 +57,7 @@ class Ear:
         """Subscribe, and wait until Redis has said so."""
         self._channel = redis.pubsub()  # type: ignore[no-untyped-call]
         self._channel.psubscribe(KEYS.live("*").replace("{", "").replace("}", ""))
-        assert self._channel.get_message(timeout=5)["type"] == "psubscribe"
+        assert self._channel.get_message(timeout=30)["type"] == "psubscribe"
 
     def until_ended(self, task_id: str, *, within: float = 10.0) -> list[Json]:
         """Wait for a task's ending on its channel; return all that was heard on it."""

@@ -48,7 +48,7 @@ class Program:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def wait_for(self, url: str, *, within: float = 20.0) -> None:
+    def wait_for(self, url: str, *, within: float = 60.0) -> None:
         """Wait until this URL of the program answers with 200."""
 
         def answered() -> bool:
@@ -69,7 +69,7 @@ class Program:
             self.resume()
             self._process.terminate()
 
-    def wait(self, *, within: float = 30.0) -> int:
+    def wait(self, *, within: float = 60.0) -> int:
         """Wait until it has ended; return its exit status, negative for a signal."""
         return self._process.wait(within)
 
@@ -87,7 +87,7 @@ class Program:
         """Let it go on (SIGCONT)."""
         self._process.send_signal(signal.SIGCONT)
 
-    def stop(self, *, within: float = 30.0) -> int:
+    def stop(self, *, within: float = 60.0) -> int:
         """End it as an operator would, and return its exit status; kill it where it stays."""
         self.terminate()
         try:

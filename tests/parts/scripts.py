@@ -70,7 +70,7 @@ def listening(redis: redis_library.Redis, task_id: str) -> Iterator[Callable[[],
 def _message(channel: Any) -> bytes:
     """The next message, which must come."""
     while True:
-        message = channel.get_message(timeout=5)
+        message = channel.get_message(timeout=30)
         assert message is not None, "the channel fell silent"
         if message["type"] == "message":
             data: bytes = message["data"]

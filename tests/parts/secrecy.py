@@ -109,12 +109,12 @@ class Everywhere:
         self._redis = redis
         self._channel = redis.pubsub()  # type: ignore[no-untyped-call]
         self._channel.psubscribe("*")
-        assert self._channel.get_message(timeout=5)["type"] == "psubscribe"
+        assert self._channel.get_message(timeout=30)["type"] == "psubscribe"
 
     def heard(self) -> list[bytes]:
         """Return all that was published until now; call it once."""
         self._redis.publish("the end", self._ENOUGH)
-        messages = iter(lambda: self._channel.get_message(timeout=5)["data"], self._ENOUGH)
+        messages = iter(lambda: self._channel.get_message(timeout=30)["data"], self._ENOUGH)
         found = list(messages)
         self._channel.close()
         return found

@@ -37,7 +37,7 @@ class Sentinels:
         self._servers = {one.port: one for one in (first, self._follower)}
         self._ports = [free_port() for _ in range(3)]
         self._programs = [self._start_sentinel(port, first.port) for port in self._ports]
-        until(self._settled, "the sentinels know both servers and each other", within=20)
+        until(self._settled, "the sentinels know both servers and each other", within=60)
 
     @property
     def url(self) -> str:
@@ -79,24 +79,24 @@ class Sentinels:
 
     def wait_for_another_than(self, old: embedded.EmbeddedServer) -> None:
         """Wait until every sentinel names another master, which takes writes."""
-        until(lambda: self._agreed() not in (0, old.port), "the replica is master", within=30)
+        until(lambda: self._agreed() not in (0, old.port), "the replica is master", within=60)
 
     def wait_for_agreement(self) -> None:
         """Wait until every sentinel names the same master, which takes writes."""
-        until(self._agreed, "the sentinels name one living master", within=30)
+        until(self._agreed, "the sentinels name one living master", within=60)
 
     def bring_back(self, old: embedded.EmbeddedServer) -> None:
         """Start a master that was killed again, empty, as the replica of its successor."""
         old.stop()
         follow = {"replicaof": f"127.0.0.1 {self.master.port}"}
         back = self._servers[old.port] = self._start_again(old, **follow)
-        until(lambda: _role(back)[3] == b"connected", "the old master follows", within=30)
+        until(lambda: _role(back)[3] == b"connected", "the old master follows", within=60)
 
     def hand_over(self) -> None:
         """Let the master hand over to its replica, which loses nothing, and follow it."""
         old = self.master
         until(lambda: self._handed_over(old), "the replica is master", within=60)
-        until(lambda: _role(old)[0] == b"slave", "the old master follows", within=30)
+        until(lambda: _role(old)[0] == b"slave", "the old master follows", within=60)
 
     def stop(self) -> None:
         """End them all, those that hang too."""

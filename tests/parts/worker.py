@@ -37,7 +37,7 @@ class Worker:
         }
         self.program = Program([sys.executable, "-c", _COMMAND, "run"], log, env=environment)
 
-    def wait_ready(self, *, within: float = 20.0) -> None:
+    def wait_ready(self, *, within: float = 60.0) -> None:
         """Wait until the worker says that it takes tasks."""
         self.program.wait_for(f"{self.url}/readyz", within=within)
 
@@ -63,7 +63,7 @@ class Worker:
     def output(self) -> str:
         return self.program.output
 
-    def stop(self, *, within: float = 30.0) -> int:
+    def stop(self, *, within: float = 60.0) -> int:
         """SIGTERM, and wait: the exit status."""
         return self.program.stop(within=within)
 

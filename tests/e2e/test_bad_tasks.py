@@ -15,7 +15,7 @@ from api_contracts.client import Client
 from api_contracts.errors import InvalidTask
 from api_contracts.requests import CELERY_TASKS
 from tests.parts.bad_tasks import BAD
-from tests.parts.following import KEYS, Ear, ended, error_of, result_of
+from tests.parts.following import KEYS, Ear, ended, error_of, result_of, until_over
 from tests.parts.foreign import letters_of
 from tests.parts.gate import Gate, whole
 from tests.parts.tasks import GEMINI, PNG, PROMPT, chat, image, native
@@ -109,7 +109,7 @@ def test_a_task_that_breaks_the_contract_fails_where_it_is_looked_for(  # noqa: 
     assert error["message"].startswith(field)
     assert "retrying" not in [event["type"] for event in heard]
     assert 0 < redis.ttl(KEYS.record(task_id)) <= 86_400
-    until(lambda: redis.zscore(KEYS.due, task_id) is None, "nobody looks after it any more")
+    until_over(redis, task_id)
     assert gate.requests == []
 
 

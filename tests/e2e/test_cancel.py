@@ -17,7 +17,7 @@ from api_contracts.errors import TaskCancelled
 from api_contracts.names import Queue, State
 from tests.e2e.conftest import StartModuleWorker
 from tests.parts import answers
-from tests.parts.following import KEYS, ended, kinds, log_of, result_of
+from tests.parts.following import KEYS, ended, kinds, log_of, result_of, until_over
 from tests.parts.gate import Answer, Do, Gate, Pause, stream, whole
 from tests.parts.wait import until
 from tests.parts.worker import Worker
@@ -119,7 +119,7 @@ def test_a_running_task_s_connection_is_closed(
     assert b"request" not in redis.hgetall(KEYS.record(handle.id))
     goes_on(gate, client)
     until(lambda: counted(worker, "cancelled") > before, "it is counted")
-    until(lambda: redis.zscore(KEYS.due, handle.id) is None, "nobody looks after it any more")
+    until_over(redis, handle.id)
     assert counted(worker, "cancelled") == before + 1
     assert len(gate.requests) == 2
     assert kinds(log_of(redis, handle.id)) == [*seen, "cancelled"]
@@ -149,7 +149,7 @@ def test_a_task_is_cancelled_once_however_many_cancel_it(
         assert all(pool.map(lambda _: handle.cancel(), range(40)))
     assert gate.requests[0].left.wait(CLOSED_S)
     assert kinds(ended(redis, handle.id)) == ["queued", "started", "chunk", "cancelled"]
-    until(lambda: redis.zscore(KEYS.due, handle.id) is None, "nobody looks after it any more")
+    until_over(redis, handle.id)
     assert counted(worker, "cancelled") == before + 1
 
 

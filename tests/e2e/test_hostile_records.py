@@ -10,7 +10,7 @@ from api_contracts.client import Client
 from api_contracts.client.submission import CREATE, ring, submission
 from api_contracts.errors import TaskFailed
 from api_contracts.requests import new_id, parse_task
-from tests.parts.following import KEYS, ended, error_of, kinds, result_of
+from tests.parts.following import KEYS, ended, error_of, kinds, result_of, until_over
 from tests.parts.gate import Gate, whole
 from tests.parts.tasks import PROMPT, chat
 from tests.parts.wait import until
@@ -172,7 +172,7 @@ def test_a_log_in_which_nothing_can_be_written_ends_its_task_and_nobody_rings_fo
     until(lambda: client.status(task_id).state == "failed", "its end")
     with pytest.raises(TaskFailed, match="internal: Redis refuses to write the task's log"):
         client.result(task_id)
-    until(lambda: redis.zscore(KEYS.due, task_id) is None, "nobody looks after it any more")
+    until_over(redis, task_id)
     assert 0 < redis.ttl(KEYS.record(task_id)) <= 86_400
     assert 0 < redis.ttl(KEYS.events(task_id)) <= 86_400
     _goes_on(gate, client, redis)

@@ -14,7 +14,7 @@ from api_contracts.names import Keys
 from tests.conftest import StartValkey, StartWorker
 from tests.parts import answers
 from tests.parts.cable import Cable
-from tests.parts.following import ended, log_of, result_of
+from tests.parts.following import ended, log_of, result_of, until_over
 from tests.parts.gate import Do, Gate, Pause, stream, whole
 from tests.parts.wait import until
 from worker import embedded
@@ -216,8 +216,7 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing_and_stops_its_call(
     asleep.over.set()
     worker_process(gate.url, REDIS_URL=server.url, **QUICK)
     result = result_of(redis, task, within=40)
-    # The last that is written of a task, behind its ending.
-    until(lambda: redis.zscore(Keys().due, task) is None, "nobody looks after it any more")
+    until_over(redis, task)
     before = redis.xrange(Keys().events(task)), redis.hgetall(Keys().record(task))
     sleeper.resume()
     until(lambda: sleeper.samples("leases_lost_total") == {"": 1.0}, "it notices")

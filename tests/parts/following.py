@@ -50,6 +50,15 @@ def error_of(redis: redis_library.Redis, task_id: str, *, within: float = 10.0) 
     return error
 
 
+def until_over(redis: redis_library.Redis, task_id: str) -> None:
+    """Wait until a worker has done the last that it does of a task, a round trip behind its ending.
+
+    It strikes it off the list, counts it, and takes the note of that out of the record; before, it
+    has let go of it.
+    """
+    until(lambda: redis.zscore(KEYS.due, task_id) is None, f"task {task_id} is over")
+
+
 class Ear:
     """Hears what is published on every live channel, from its first moment on."""
 

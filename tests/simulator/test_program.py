@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -48,7 +49,7 @@ def test_it_stops_while_a_stream_is_open(tmp_path: Path) -> None:
         body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
         headers = {"authorization": "Bearer k", "x-simulate": "stall=1:900"}
         address = f"{url.strip()}/v1/chat/completions"
-        call = {"json": body, "headers": headers, "trust_env": False, "timeout": 60}
+        call: Any = {"json": body, "headers": headers, "trust_env": False, "timeout": 60}
         with httpx.stream("POST", address, **call) as answer:
             first = next(answer.iter_text())
             os.kill(program.pid, signal.SIGTERM)

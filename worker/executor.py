@@ -106,6 +106,8 @@ class Executor:
         self._settler = Settler(store, metrics, policy.lease_s)
         self._claims = asyncio.Semaphore(CLAIMS)
         self._running: set[asyncio.Task[Any]] = set()
+        #: Tasks for which somebody has rung while they were held here.
+        self._rung_for: set[str] = set()
         self._draining = self._stopping = False
         #: Attempts that have come to their end.
         self.attempts_ended = 0
@@ -117,12 +119,18 @@ class Executor:
         the claim has failed, after which the reaper rings for the task.
 
         A worker that drains makes none: the doorbell goes back. Nor does one that holds the task:
-        where Redis was full, the lease has ended, and the answer is here.
+        where Redis was full, the lease has ended, and the answer is here. But the task may have
+        ended and been replayed before its worker has heard that it ended: so it is asked for once
+        more when it is held no longer.
         """
         with self._counted():
             claim = await self._claimed(task_id, kind, heard)
-            if claim is not None:
+            while claim is not None:
                 await self._run(claim)
+                if task_id not in self._rung_for:
+                    return
+                self._rung_for.discard(task_id)
+                claim = await self._claimed(task_id, kind, lambda: None)
 
     async def drain(self, grace_s: float) -> None:
         """Begin no attempt any more; those that run may end within the grace, in seconds."""
@@ -162,6 +170,7 @@ class Executor:
         async with self._claims:
             if self._leases.holds(task_id):
                 heard()
+                self._rung_for.add(task_id)
                 logger.debug("doorbell of task %s dropped: it is held here", task_id)
                 self._metrics.dropped(NotClaimed.HELD)
                 return None

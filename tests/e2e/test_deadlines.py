@@ -9,7 +9,7 @@ import redis as redis_library
 
 from api_contracts.client import Client
 from tests.parts import answers
-from tests.parts.following import ended, error_of, kinds, result_of, until_over
+from tests.parts.following import ended, error_of, kinds, result_of
 from tests.parts.gate import Do, Gate, stream, whole
 from tests.parts.wait import until
 
@@ -87,6 +87,5 @@ def test_a_deadline_does_not_count_for_a_task_that_is_replayed_later(
     task = _chat(client, deadline=deadline, expires_at=deadline)
     assert error_of(redis, task)["code"] == "payment_required"
     until(lambda: _now_ms() > deadline, "the deadline is past")
-    until_over(redis, task)
     client.replay(task)
     assert client.result(task, timeout=10).finish_reason == "stop"

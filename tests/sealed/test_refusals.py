@@ -15,7 +15,7 @@ from api_contracts.names import Queue, State
 from api_contracts.requests import CELERY_TASKS, Task, new_id
 from tests.parts import foreign
 from tests.parts.aimock import Aimock
-from tests.parts.following import KEYS, until_over
+from tests.parts.following import KEYS
 from tests.parts.secrecy import (
     ANSWER,
     BILLING,
@@ -279,7 +279,7 @@ def test_many_signed_tasks_are_obeyed(worker: Watched, start_client: StartClient
 
 
 def test_an_operator_without_any_key_replays_what_was_signed(
-    worker: Watched, start_client: StartClient, redis: Redis, aimock: Aimock
+    worker: Watched, start_client: StartClient, aimock: Aimock
 ) -> None:
     error = {"error": {"message": "pay"}, "status": 402}
     aimock.serve({"match": {}, "response": error})
@@ -288,8 +288,6 @@ def test_an_operator_without_any_key_replays_what_was_signed(
     with pytest.raises(TaskFailed, match="payment_required"):
         client.result(task_id, timeout=30)
     serve(aimock)
-    # A doorbell that is heard while the worker still holds the task is dropped.
-    until_over(redis, task_id)
     operator.replay(task_id)
     assert answer_of(client, task_id) == ANSWER
     assert client.status(task_id).replays == 1

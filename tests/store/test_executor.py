@@ -5,6 +5,7 @@ import gc
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
@@ -13,6 +14,7 @@ from api_contracts.names import Queue
 from api_contracts.options import RetryPolicy
 from api_contracts.requests import Task
 from tests.parts import answers
+from tests.parts.cable import Cable
 from tests.parts.gate import Answer, Do, Gate, Pause, stream, whole
 from tests.parts.scripts import KEYS, Scripts, a_task, types
 from tests.parts.wait import until_async
@@ -100,6 +102,29 @@ async def test_a_retry_that_waits_keeps_no_body_in_memory(
     claims = [one for one in gc.get_objects() if isinstance(one, Claim)]
     assert [claim for claim in claims if claim.task_id == task.id] == []
     assert asyncio.all_tasks() == before, "nor a coroutine, which the worker's end would break"
+
+
+async def test_a_task_that_is_replayed_before_its_worker_hears_of_its_end_is_run_again(
+    start_store: StartStore, redis_url: str, redis: Redis, gate: Gate
+) -> None:
+    """The reply to its end is lost: meanwhile the worker holds it, and drops its doorbells."""
+    cable, scripts = Cable(urlsplit(redis_url).port or 0), Scripts(redis)
+    parts = Parts(await start_store(cable.url), gate)
+    told = Pause(60)
+    gate.answer((told, *whole({"error": {"message": "no"}}, status=400)), ENDS["streamed"])
+    task = await parts.create()
+    running = asyncio.create_task(parts.executor.run(task.id, "chat"))
+    await until_async(lambda: gate.requests, "the call is made")
+    cable.lose_replies(3)
+    told.over.set()
+    await until_async(lambda: scripts.record(task.id)[b"state"] == b"failed", "it has failed")
+    assert scripts.replay(task.id) == b"replayed"
+    await parts.executor.run(task.id, "chat")
+    await running
+    await parts.router.close()
+    assert scripts.record(task.id)[b"state"] == b"completed"
+    assert len(gate.requests) == 2
+    cable.close()
 
 
 #: How a call ends.

@@ -7,11 +7,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from random import choice
-from socket import create_server, gethostname
+from socket import gethostname
 from subprocess import TimeoutExpired
 from typing import Any, Final, Self
 
@@ -22,6 +21,7 @@ from tests.parts.aimock import Aimock
 from tests.parts.following import KEYS
 from tests.parts.program import ROOT, Program, without_settings
 from tests.parts.wait import until
+from tests.parts.web import free_port
 from tests.parts.worker import Worker
 
 #: The workers' lease, in seconds: a death is noticed soon.
@@ -34,9 +34,6 @@ QUICK: Final = {
     "ROUTER_WORKER_RETRY_BASE_S": "0.1",
     "ROUTER_WORKER_RETRY_CAP_S": "1",
 }
-#: Ports of the workers' health servers: below those that the kernel gives to connections, so that
-#: a worker that is started a thousand times finds its port free each time.
-_PORTS: Final = range(20_000, 32_000)
 #: Longest wait for a worker to take tasks, in seconds: two busy cores.
 READY_S: Final = 60.0
 #: Longest wait for work to be done between two faults, in seconds.
@@ -150,7 +147,7 @@ class Stage:
 
     def start_workers(self, count: int) -> None:
         """Start workers, and wait until they take tasks."""
-        self._ports = [_free_port() for _ in range(count)]
+        self._ports = [free_port() for _ in range(count)]
         self.slots += [Slot(number, self._worker) for number in range(count)]
         for slot in self.slots:
             slot.worker.wait_ready(within=READY_S)
@@ -243,10 +240,3 @@ def _now_ms() -> int:
 
 def _environment() -> dict[str, str]:
     return {**without_settings(os.environ), "PYTHONPATH": str(ROOT)}
-
-
-def _free_port() -> int:
-    while True:
-        port = choice(_PORTS)
-        with suppress(OSError), create_server(("127.0.0.1", port)):
-            return port

@@ -7,11 +7,11 @@ from tests.conftest import StartWorker
 from tests.parts.cluster import Cluster
 from tests.parts.following import KEYS
 from tests.parts.gate import Gate
-from tests.parts.streams import Streams
+from tests.parts.streams import ENDLESS, Streams
 from tests.parts.wait import until
 
-LEASE_S: Final = 2
-#: Leases that are soon over.
+LEASE_S: Final = 3
+#: Leases that are soon over, and yet outlast a worker's standing still for two seconds.
 QUICK: Final[dict[str, Any]] = {
     "ROUTER_WORKER_LEASE_S": str(LEASE_S),
     "ROUTER_WORKER_HEARTBEAT_S": "0.5",
@@ -22,9 +22,9 @@ def test_a_worker_that_dies_leaves_its_streams_to_another(
     gate: Gate, streams: Streams, worker_process: StartWorker
 ) -> None:
     worker = worker_process(gate.url, **QUICK)
-    streams.begin(12)
+    streams.begin(ENDLESS)
     worker.kill()
-    worker_process(gate.url, **QUICK)
+    worker_process(gate.url)
     assert set(streams.whole().values()) == {2}
     assert len(gate.requests) == 2 * len(streams.ids)
 
@@ -34,7 +34,7 @@ def test_a_master_that_is_away_for_longer_than_a_lease_costs_those_of_others_non
 ) -> None:
     """Its own attempts are stopped, and made again when it is back."""
     worker_process(gate.url, **QUICK)
-    streams.begin(30)
+    streams.begin(ENDLESS)
     due = cluster.master_of(KEYS.due).port
     theirs = {one: cluster.master_of(KEYS.record(one)).port for one in streams.ids}
     away = next(port for port in theirs.values() if port != due)

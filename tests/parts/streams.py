@@ -1,6 +1,7 @@
 """Answers that come slowly from a cluster, followed by both clients while something happens."""
 
 import asyncio
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from typing import Any, Final
@@ -22,6 +23,8 @@ TASKS: Final = 3
 QUESTION: Final[list[Any]] = [{"role": "user", "content": "count"}]
 #: Pause between two words of an answer, in seconds.
 EVERY_S: Final = 0.1
+#: Words that outlast whatever a test does meanwhile: who takes so many says when it is enough.
+ENDLESS: Final = 300
 #: Longest wait of a client for one answer of Redis, in seconds.
 TIMEOUT_S: Final = 2.0
 #: Longest time until a task is over, in seconds: a failover, a lease, and the answer again.
@@ -38,12 +41,14 @@ class Streams:
         self._client = client
         self._pool = ThreadPoolExecutor(100)
         self._follows: dict[str, list[Future[list[Event]]]] = {}
+        self._hurries = threading.Event()
 
     def begin(self, words: int) -> None:
         """Enqueue them, and wait until all are in the middle."""
         self._text = "".join(f"{number} " for number in range(words))
         pieces = answers.openai(*(f"{number} " for number in range(words)))
-        answer = stream(*(step for piece in pieces for step in (piece, Pause(EVERY_S))))
+        pause = Pause(EVERY_S, self._hurries)
+        answer = stream(*(step for piece in pieces for step in (piece, pause)))
         ids = [one for master in self._cluster.masters for one in self._ids_of(master.port)]
         self._gate.answer(*[answer] * 3 * len(ids))
         for one in ids:
@@ -52,6 +57,10 @@ class Streams:
             follows = self._follow, self._follow_async
             self._follows[one] = [self._pool.submit(follow, one) for follow in follows]
         until(lambda: min(map(self.length, ids)) > 5, "all streams run", within=30)
+
+    def hurry(self) -> None:
+        """Let what is left of the answers come at once, and those that begin from now on."""
+        self._hurries.set()
 
     @property
     def ids(self) -> list[str]:
@@ -64,6 +73,7 @@ class Streams:
 
     def whole(self) -> dict[str, int]:
         """Wait until all have ended; check what was seen; return how many attempts each took."""
+        self.hurry()
         attempts = {}
         for one, follows in self._follows.items():
             result = self._client.result(one, OVER_S)
@@ -75,6 +85,7 @@ class Streams:
 
     def close(self) -> None:
         """Wait until nobody follows any more."""
+        self.hurry()
         self._pool.shutdown()
 
     def _check(self, events: list[Event]) -> None:

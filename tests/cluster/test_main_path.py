@@ -117,8 +117,13 @@ def test_the_fleet_s_figures_are_those_of_the_cluster(
     assert sorted(ended(redis, task)[-1].type for task in tasks) == [
         "completed", "completed", "failed",
     ]  # fmt: skip
-    until(lambda: told("tasks_total") == 3, "three tasks are counted")
-    assert (told("dead_letters_waiting"), told("open_tasks"), told("queue_depth")) == (1, 0, 0)
+
+    def figures() -> list[float]:
+        # Each master is asked by itself: the first three need not be of one moment.
+        names = ("tasks_total", "dead_letters_waiting", "open_tasks", "queue_depth")
+        return [told(name) for name in names]
+
+    until(lambda: figures() == [3, 1, 0, 0], "three tasks are counted, and one is kept")
 
 
 def test_the_doctor_looks_at_every_master(
@@ -164,6 +169,7 @@ def test_the_command_line_sees_and_mends_all_of_it(  # noqa: PLR0913, PLR0917 - 
     task = client.chat("m", QUESTION).id
     error_of(redis, task)
     until(lambda: redis.zcard(KEYS.workers), "the worker has signed the roll")
+    until(lambda: not redis.zcard(KEYS.due), "the task is struck off")
     (seen,) = shell.run("top", "--once", "--json").lines
     assert [len(seen["workers"]), seen["dead_letters"], seen["open_tasks"]] == [1, 1, 0]
     gate.answer(GOOD)

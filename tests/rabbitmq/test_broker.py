@@ -13,7 +13,7 @@ import pytest
 import redis as redis_library
 from celery import Celery
 
-from api_contracts.client import Client
+from api_contracts.client import Client, connection
 from tests.conftest import StartWorker
 from tests.e2e.conftest import RETRIES
 from tests.parts import answers, foreign
@@ -32,7 +32,8 @@ from worker.consumer import SILENT_S
 
 QUESTION = [{"role": "user", "content": "hello"}]
 GOOD = whole({"choices": [{"index": 0, "message": {"content": "ok"}, "finish_reason": "stop"}]})
-LIMITED = whole({"error": {"message": "slow down"}}, 429, retry_after="3")
+#: Comes back when RabbitMQ is away: before that is noticed, after :data:`SILENT_S`.
+LIMITED = whole({"error": {"message": "slow down"}}, 429, retry_after="12")
 HEAD, *REST = answers.openai("a", "b", "c")
 JSON = {"content_type": "application/json", "content_encoding": "utf-8"}
 BROKER = "ROUTER_WORKER_BROKER_URL"
@@ -137,6 +138,7 @@ def test_a_task_of_plain_celery_runs_once_and_leaves_the_queue(
             )
     worker = worker_process(gate.url)
     assert len(result_of(redis, task["id"]).attempts) == 1
+    until(lambda: sum(worker.samples("doorbells_dropped_total").values()) == 1, "both are heard")
     worker.stop()
     assert queue.waiting() == 0, "something was not acknowledged, and has gone back"
     assert len(gate.requests) == 1
@@ -221,7 +223,8 @@ def test_a_worker_that_is_full_holds_nothing_that_another_could_take(
         gate.answer(*[GOOD] * 20)
         tasks = [client.chat("m", QUESTION).id for _ in range(20)]
         until(lambda: queue.waiting() == 20, "all wait in the queue")
-        assert full.samples("queue_depth")["queue=router.interactive"] == 20
+        depth = {"queue=router.interactive": 20, "queue=router.batch": 0}
+        until(lambda: full.samples("queue_depth") == depth, "it tells of them")
         assert full.samples("oldest_waiting_seconds") == {}
         worker_process(gate.url)
         for task in tasks:
@@ -234,8 +237,8 @@ def test_what_comes_while_rabbitmq_is_away_runs_when_it_is_back_and_streams_go_o
     worker_process: StartWorker,
 ) -> None:  # fmt: skip
     """Killed, and started again from its disk."""
-    steady = stream(HEAD, *(step for one in REST for step in (Pause(0.5), one)))
-    gate.answer(steady, to="steady")
+    goes_on = Pause(60)
+    gate.answer(stream(HEAD, goes_on, *REST), to="steady")
     gate.answer(LIMITED, GOOD, to="limited")
     gate.answer(*[(Do.HANG,)] * 3, to="hang")
     worker = worker_process(gate.url, ROUTER_WORKER_CONCURRENCY="4", ROUTER_WORKER_DRAIN_S="0.1")
@@ -257,7 +260,8 @@ def test_what_comes_while_rabbitmq_is_away_runs_when_it_is_back_and_streams_go_o
         rabbitmq.kill()
         began = time.monotonic()
         waits.append(ask("waits"))
-        assert time.monotonic() - began < 3, "an enqueue waited for RabbitMQ"
+        assert time.monotonic() - began < connection.TIMEOUT_S, "an enqueue waited for RabbitMQ"
+        goes_on.over.set()
         assert [one.outcome for one in result_of(redis, steady_task).attempts] == ["completed"]
         until(lambda: "heard nothing" in celery_says(worker), "it says so", within=SILENT_S + 10)
         rabbitmq.start()
@@ -306,7 +310,8 @@ def test_a_refused_password_is_told_in_words_tried_again_with_pauses_and_costs_n
     with Client(redis_url, broker_url=wrong) as client:
         task = client.chat("m", QUESTION).id
     assert "ACCESS_REFUSED" in caplog.text
-    until(lambda: refused.output.count("ACCESS_REFUSED") > 2, "it is tried again")
+    tries = "it is tried again, and again"
+    until(lambda: refused.output.count("ACCESS_REFUSED") > 2, tries, within=30)
     where = queue.url.partition("@")[2]
     assert f"Cannot connect to amqp://anybody:**@{where}: " in refused.output
     assert "critical" not in refused.output
@@ -337,7 +342,8 @@ def test_a_queue_that_somebody_deletes_is_made_anew(
     gate.answer(GOOD)
     worker = worker_process(gate.url)
     queue.clear()
-    until(lambda: worker.output.count("Connected to") == 2, "it has connected anew")
+    # Once for each queue, where it is back before the second is deleted.
+    until(lambda: worker.output.count("Connected to") > 1, "it has connected anew")
     assert len(result_of(redis, queue.send()).attempts) == 1
 
 

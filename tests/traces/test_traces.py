@@ -145,6 +145,7 @@ def test_one_trace_leads_from_the_enqueue_through_each_attempt_to_the_call(
     gate.answer(BUSY, STREAM)
     task = run(PRODUCER, server.url, OTEL_SERVICE_NAME="a producer", **own.settings)
     result = result_of(records, task)
+    own.wait_for(5)
     worker.stop()
     send, first, refused, second, answered = sorted(own.spans, key=lambda span: span.began)
     assert [(span.name, span.kind) for span in (send, first, refused, second, answered)] == [

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import pytest
 import redis as redis_library
 
 from api_contracts.client import Client
@@ -65,7 +66,7 @@ def fill_slots(client: Client, worker: Worker) -> None:
     """Let every slot be used once: connections are made when they are needed first."""
     for task in tasks(2 * SLOTS, "wait"):
         client.enqueue(task)
-    until(lambda: ended(worker) == 2 * SLOTS, "every slot was used")
+    _keep_up(worker, 2 * SLOTS)
 
 
 def send(client: Client, worker: Worker, first: int, last: int) -> None:
@@ -81,6 +82,8 @@ def _keep_up(worker: Worker, count: int) -> None:
     until(lambda: ended(worker) >= count, f"{count} tasks have ended", within=60)
 
 
+# Seconds: 20 tasks each, where a quick machine does 200.
+@pytest.mark.timeout(60 + TASKS / 20)
 def test_many_tasks_leave_no_memory_and_no_key_behind(
     aimock: Aimock, worker_process: StartWorker, start_valkey: StartValkey
 ) -> None:

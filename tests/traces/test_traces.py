@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -463,14 +462,13 @@ def test_a_worker_that_leaves_exports_its_last_spans(
 def test_a_collector_that_hangs_does_not_keep_a_worker_from_leaving(
     start: Start, gate: Gate, own: Collector, producer: Client, records: redis_library.Redis
 ) -> None:
-    worker = start()
+    """The SDK alone would wait for it for 30 s."""
+    worker = start(OTEL_EXPORTER_OTLP_TIMEOUT="600")
     own.hang()
     gate.answer(GOOD)
     result_of(records, producer.chat("gpt-4o", MESSAGES).id)
     until(lambda: own.requests, "an export")
-    began = time.monotonic()
-    assert worker.stop() == 0
-    assert time.monotonic() - began < FLUSH_S + 4
+    assert worker.stop(within=20) == 0
     assert f"the last spans could not be exported within {FLUSH_S:g} s" in worker.output
 
 

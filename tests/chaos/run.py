@@ -113,12 +113,12 @@ def _miscounted(stage: Stage) -> int:
                 outcomes[outcome] += int(count)
         return outcomes
 
+    counted: Counter[str] = Counter()
     try:
         # Whoever told before may have been killed: somebody else does then.
-        until(told, "a worker tells of the fleet", within=TERM_S)
+        counted = until(told, "a worker tells of the fleet", within=TERM_S)
     except AssertionError as error:
         stage.complaints.append(str(error))
-    counted = told()
     if counted != ended:
         stage.complaints.append(f"counted {dict(counted)}, on record {dict(ended)}")
     return ((counted - ended) + (ended - counted)).total()

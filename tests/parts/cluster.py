@@ -150,7 +150,12 @@ class Cluster:
 
     @property
     def _alive(self) -> embedded.EmbeddedServer:
-        return next(one for one in self._servers if one.running and _answers(one))
+        def first() -> embedded.EmbeddedServer | None:
+            return next((one for one in self._servers if one.running and _answers(one)), None)
+
+        found = until(first, "a server that answers")
+        assert found is not None
+        return found
 
     def _start(self, number: int, port: int = 0) -> embedded.EmbeddedServer:
         options = {
@@ -257,7 +262,7 @@ class Apart:
 
 
 def _client(server: embedded.EmbeddedServer) -> Any:
-    return redis.Redis.from_url(server.url, socket_timeout=2)
+    return redis.Redis.from_url(server.url, socket_timeout=10)
 
 
 def _size(server: embedded.EmbeddedServer) -> int:

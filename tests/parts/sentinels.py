@@ -90,13 +90,13 @@ class Sentinels:
         old.stop()
         follow = {"replicaof": f"127.0.0.1 {self.master.port}"}
         back = self._servers[old.port] = self._start_again(old, **follow)
-        until(lambda: _role(back)[3] == b"connected", "the old master follows", within=60)
+        until(lambda: _follows(back), "the old master follows", within=60)
 
     def hand_over(self) -> None:
         """Let the master hand over to its replica, which loses nothing, and follow it."""
         old = self.master
         until(lambda: self._handed_over(old), "the replica is master", within=60)
-        until(lambda: _role(old)[0] == b"slave", "the old master follows", within=60)
+        until(lambda: _role(old)[:1] == [b"slave"], "the old master follows", within=60)
 
     def stop(self) -> None:
         """End them all, those that hang too."""
@@ -154,15 +154,13 @@ class Sentinels:
         except redis.ConnectionError:
             return False
         known = [(one["num-other-sentinels"], one["num-slaves"]) for one in states]
-        return set(known) == {(2, 1)} and _role(self._follower)[3] == b"connected"
+        return set(known) == {(2, 1)} and _follows(self._follower)
 
     def _agreed(self) -> int:
         """Return the master's port; 0 while they differ, or name one that is none."""
         named = {self._ask(port, "get_master_addr_by_name")[1] for port in self._ports}
         port = named.pop()
-        with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
-            return 0 if named or _role(self._servers[port])[0] != b"master" else port
-        return 0
+        return 0 if named or _role(self._servers[port])[:1] != [b"master"] else port
 
     def _ask(self, port: int, question: str) -> Any:
         with redis.Redis(port=port) as sentinel:
@@ -170,6 +168,17 @@ class Sentinels:
 
 
 def _role(server: embedded.EmbeddedServer) -> list[Any]:
+    """Ask a server what it is; nothing where it does not answer.
+
+    Whom a sentinel makes another's replica, or a master, hangs up on all its clients.
+    """
+    answer: Any = []
     with redis.Redis.from_url(server.url, socket_timeout=0.5) as client:
-        answer: Any = client.role()
+        with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
+            answer = client.role()
         return list(answer)
+
+
+def _follows(server: embedded.EmbeddedServer) -> bool:
+    """Tell whether a server is a replica that gets what its master writes."""
+    return _role(server)[3:4] == [b"connected"]

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import pytest
 from tests.demo.showing import Showing, still_running
 from tests.parts.simulator import Simulator
 from tests.parts.wait import until
+from tests.parts.web import free_port
+from worker.demo import stage as stage_module
 from worker.demo.guide import GUIDE, fault_examples
+from worker.demo.stage import plan_router, staged
 
 TITLES = [example.title for example in (*GUIDE, *fault_examples("any"))]
 #: Numbers of the examples, with those that follow from a function call.
@@ -227,6 +231,18 @@ def test_an_example_that_fails_is_told_and_the_exit_status_is_1(
     assert "not as meant: 1, 2, 3, 4, 5, 6, 7, 8, 9" in showing.output
     assert "the worker's log ends:" in showing.output
     assert KEY not in showing.output
+
+
+def test_a_port_that_somebody_has_taken_in_between_is_left_to_him(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel names one that is free; a worker takes a second until it listens there."""
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        ports = iter([somebody.getsockname()[1], free := free_port()])
+        monkeypatch.setattr(stage_module, "_free_port", lambda: next(ports))
+        with staged(plan_router({}, local_model=False), (), lambda _: None) as stage:
+            assert stage.port == free
+            assert "router_worker_slots" in stage.metrics()
 
 
 def test_a_setting_that_the_worker_refuses_is_told_in_its_words(start: Start) -> None:

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,10 @@ KEY: Final = "demo"
 #: Seconds for one answer of the worker's own pages.
 _PAGE_S: Final = 5.0
 _HOST: Final = "127.0.0.1"
+#: Ports tried before giving up, since another process may take the one that the kernel named.
+_PORT_TRIES: Final = 5
+#: What the worker says then.
+_TAKEN: Final = "is taken by another program"
 #: Variables that would make our parts somebody else's.
 _FOREIGN: Final = re.compile(r"ROUTER_WORKER_\w*|YOUROUTER_\w*|CELERY_\w*|REDIS_URL(_FILE)?|PORT")
 _URL: Final = re.compile(r"listens on (http://\S+)\n")
@@ -133,10 +138,8 @@ def staged(plan: RouterPlan, models: Iterable[str], say: Say) -> Iterator[Stage]
             simulator = _start_router(stack, plan.entry, folder / "router.log")
             base_url = _URL.findall(simulator.output)[0]
         say(f"{base_url}: {plan.words}")
-        port = _free_port()
         settings = {
             "REDIS_URL": redis.url,
-            "PORT": str(port),
             "YOUROUTER_API_KEY": plan.key,
             "ROUTER_WORKER_BASE_URL": base_url,
             "ROUTER_WORKER_HOST": _HOST,
@@ -145,8 +148,7 @@ def staged(plan: RouterPlan, models: Iterable[str], say: Say) -> Iterator[Stage]
             "ROUTER_WORKER_DRAIN_S": "1",
         }
         env = {**clean(os.environ), **settings}
-        worker = _start(stack, Child("the worker", _WORKER, ["run"], folder / "worker.log", env))
-        worker.wait_until(lambda: _get(port, "/readyz")[0] == http.client.OK)
+        worker, port = _start_worker(stack, folder, env)
         say(f"http://{_HOST}:{port}/metrics: a worker")
         yield Stage(redis, base_url, port, worker, simulator)
 
@@ -176,6 +178,27 @@ def _start_router(stack: ExitStack, entry: str, log: Path) -> Child:
     )
     simulator.wait_until(lambda: _URL.search(simulator.output) is not None)
     return simulator
+
+
+def _start_worker(stack: ExitStack, folder: Path, env: Mapping[str, str]) -> tuple[Child, int]:
+    """Start the worker on a free port, and wait until it is ready."""
+    tries = 0
+    while True:
+        tries += 1
+        port = _free_port()
+        log, settings = folder / f"worker-{tries}.log", {**env, "PORT": str(port)}
+        worker = _start(stack, Child("the worker", _WORKER, ["run"], log, settings))
+        try:
+            worker.wait_until(partial(_is_ready, port))
+        except PartFailed:
+            if tries == _PORT_TRIES or _TAKEN not in worker.output:
+                raise
+        else:
+            return worker, port
+
+
+def _is_ready(port: int) -> bool:
+    return _get(port, "/readyz")[0] == http.client.OK
 
 
 def _start(stack: ExitStack, child: Child) -> Child:

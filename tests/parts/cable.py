@@ -24,7 +24,8 @@ class Cable:
         self._carries.set()
         self._lose = 0
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepts = threading.Thread(target=self._accept, daemon=True)
+        self._accepts.start()
 
     def lead_to(self, port: int) -> None:
         """Lead to another port, as an address does after a failover; cut what leads to the old."""
@@ -66,7 +67,11 @@ class Cable:
 
     def close(self) -> None:
         """Cut everything, for good."""
+        # Closed alone, the thread would wait on, by a number that is the next listener's by then.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._accepts.join()
         self._carries.set()
         self.cut()
 

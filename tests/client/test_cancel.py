@@ -1,6 +1,5 @@
 """Cancelling, as both clients do it: at once, however often, and never by going away."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
@@ -8,6 +7,7 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 
+from api_contracts.client import connection
 from api_contracts.errors import StoreUnavailable, TaskCancelled, TaskNotFound
 from api_contracts.names import State
 from tests.client.conftest import Begin, Shell, StartShell
@@ -16,16 +16,18 @@ from tests.parts.scripts import KEYS, Hand, Scripts, a_task, endings, types, wai
 from tests.parts.wait import until
 
 
-def test_a_queued_task_ends_at_once_for_everybody_who_waits(shell: Shell, redis: Redis) -> None:
+def test_a_queued_task_ends_at_once_for_everybody_who_waits(
+    shell: Shell, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the word of its channel: nobody looks into the log for a silence's sake here."""
+    monkeypatch.setattr(connection, "SILENCE_S", 600)
     task_id = shell.enqueue(a_task())
     with ThreadPoolExecutor() as pool:
-        waits = pool.submit(shell.result, task_id, 30)
+        waits = pool.submit(shell.result, task_id, 60)
         wait_for_subscriber(redis, task_id)
-        began = time.monotonic()
         assert shell.cancel(task_id) is True
         with pytest.raises(TaskCancelled, match=task_id):
             waits.result(30)
-        assert time.monotonic() - began < 1
     with pytest.raises(TaskCancelled):
         shell.result(task_id)
     with pytest.raises(TaskCancelled):

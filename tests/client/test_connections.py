@@ -5,6 +5,7 @@ import signal
 import statistics
 import sys
 import threading
+import time
 import timeit
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, closing, contextmanager, suppress
@@ -19,7 +20,7 @@ from api_contracts.client import AsyncClient, AsyncHandle, Client, Handle, conne
 from api_contracts.errors import ResultTimeout
 from tests.parts.cable import Cable
 from tests.parts.scripts import Hand, a_task, wait_for_subscriber
-from tests.parts.wait import until
+from tests.parts.wait import until, until_async
 
 #: How often a caller is interrupted at a moment of chance.
 INTERRUPTS = 150
@@ -48,7 +49,12 @@ async def async_client(redis_url: str) -> AsyncIterator[AsyncClient]:
 
 def nobody_listens(redis: Redis) -> None:
     """Wait until Redis has seen every subscriber go."""
-    until(lambda: not redis.client_list(_type="pubsub"), "nobody is subscribed", within=5)
+    until(lambda: not redis.client_list(_type="pubsub"), "nobody is subscribed")
+
+
+def ids_of_clients(redis: Redis) -> set[str]:
+    """Return what Redis calls those who are connected."""
+    return {one["id"] for one in redis.client_list()}
 
 
 class Spoilt(Exception):
@@ -222,12 +228,13 @@ async def test_hundreds_of_streams_in_one_process_each_see_their_own_task(
 
 
 async def test_a_closed_client_keeps_no_connection(redis: Redis, redis_url: str) -> None:
-    before = len(redis.client_list())
+    # Who came before the test may go in the middle of it.
+    before = ids_of_clients(redis)
     async with AsyncClient(redis_url) as client:
         for _ in range(3):
             handle = await client.enqueue(a_task())
             await anext(handle.events())
-    until(lambda: len(redis.client_list()) == before, "every connection is closed", within=5)
+    await until_async(lambda: ids_of_clients(redis) <= before, "every connection is closed")
 
 
 async def test_answers_never_go_to_another_question_when_calls_are_cancelled(
@@ -251,16 +258,20 @@ async def test_answers_never_go_to_another_question_when_calls_are_cancelled(
 
 @pytest.mark.parametrize("ask", [AsyncClient.result, _drain, _read])
 async def test_a_wait_that_is_cancelled_ends_at_once_at_whatever_moment(
-    redis_url: str, hand: Hand, ask: Callable[[AsyncClient, str], Awaitable[Any]]
+    redis_url: str,
+    hand: Hand,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[AsyncClient, str], Awaitable[Any]],
 ) -> None:
     """A cancellation that meets an answer must not get lost: the wait would go on for ever."""
+    monkeypatch.setattr(connection, "SILENCE_S", 600)
     for moment in range(INTERRUPTS):
         async with AsyncClient(redis_url) as client:
             call = asyncio.ensure_future(ask(client, hand.task_id))
             for _ in range(moment):
                 await asyncio.sleep(0)
             call.cancel()
-            done, _ = await asyncio.wait([call], timeout=connection.SILENCE_S / 2)
+            done, _ = await asyncio.wait([call], timeout=30)
             assert done, f"cancelled after {moment} rounds of the loop, it goes on"
             assert call.cancelled()
 
@@ -353,7 +364,8 @@ def test_commands_are_written_in_less_than_half_of_redis_py_s_time() -> None:
     ours, theirs = connection.Packer(), their_packer()
 
     def took(packer: Any) -> float:
-        return timeit.timeit(lambda: packer.pack(*command), number=500)
+        # This thread's own time: whoever has the core meanwhile costs one of them more.
+        return timeit.timeit(lambda: packer.pack(*command), timer=time.thread_time, number=500)
 
     # Both, one right after the other: a slow moment is one for both.
     assert statistics.median(took(ours) / took(theirs) for _ in range(41)) < 0.5

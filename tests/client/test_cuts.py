@@ -5,7 +5,6 @@ Where it is not, the caller hears so in bounded time and in words that say what 
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,8 @@ from tests.parts.scripts import KEYS, Hand, a_task, wait_for_subscriber
 
 #: Longest wait for an answer of Redis in these tests, in seconds.
 TIMEOUT_S = 0.7
+#: The same where it is measured that it is kept once, and not twice.
+ONCE_S = 2.0
 #: What a machine that is busy may add to it.
 BUSY_S = 2.0
 
@@ -165,7 +166,7 @@ def test_a_silent_redis_is_told_in_time(
 ) -> None:
     """Whether it fell silent before the first call or between two."""
     server = start_valkey(persistence=False)
-    new, used = (start_shell(server.url, timeout_s=TIMEOUT_S) for _ in range(2))
+    new, used = (start_shell(server.url, timeout_s=ONCE_S) for _ in range(2))
     used.enqueue(a_task())
     os.kill(server.pid, signal.SIGSTOP)
     try:
@@ -173,7 +174,7 @@ def test_a_silent_redis_is_told_in_time(
             began = time.monotonic()
             with pytest.raises(StoreUnavailable, match="Redis did not answer in time"):
                 ask(shell)
-            assert TIMEOUT_S <= time.monotonic() - began < 2 * TIMEOUT_S, "it waited twice"
+            assert ONCE_S <= time.monotonic() - began < 2 * ONCE_S, "it waited twice"
     finally:
         os.kill(server.pid, signal.SIGCONT)
     assert used.status(used.enqueue(a_task())).state == "queued"
@@ -227,13 +228,14 @@ def test_waiting_for_a_result_ends_with_its_time_when_redis_is_away(
     server = start_valkey(persistence=False)
     shell = start_shell(server.url)
     task_id = shell.enqueue(a_task())
-    stop = threading.Timer(0.2, server.stop)
-    stop.start()
-    began = time.monotonic()
-    with pytest.raises(StoreUnavailable):
-        shell.result(task_id, 1)
-    stop.join()
-    assert time.monotonic() - began < 1 + BUSY_S
+    with ThreadPoolExecutor(1) as pool, Redis.from_url(server.url) as redis:
+        began = time.monotonic()
+        waits = pool.submit(shell.result, task_id, 3)
+        wait_for_subscriber(redis, task_id)
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(StoreUnavailable):
+            waits.result(30)
+    assert time.monotonic() - began < 3 + BUSY_S
 
 
 def test_a_redis_that_wants_another_password_is_told_at_once(

@@ -127,6 +127,9 @@ def test_a_master_that_hung_is_left_and_gives_nobody_its_late_answers(
     """Nor does a lone caller wait for it again and again."""
     ids = [shell.enqueue(a_task()) for _ in range(3)]
     old = sentinels.master
+    with Redis.from_url(old.url) as client:
+        client.set("behind", "them")
+        assert client.wait(1, 10_000) == 1, "the replica has them"
     os.kill(old.pid, signal.SIGSTOP)
     for task_id in ids:
         with suppress(StoreUnavailable):

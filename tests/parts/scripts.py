@@ -58,6 +58,7 @@ def listening(redis: redis_library.Redis, task_id: str) -> Iterator[Callable[[],
     """Listen to a task's channel; call what is given for all that was published until then."""
     with redis.pubsub() as channel:  # type: ignore[no-untyped-call]
         channel.subscribe(KEYS.live(task_id))
+        assert channel.get_message(timeout=10)["type"] == "subscribe"
 
         def heard() -> list[bytes]:
             redis.publish(KEYS.live(task_id), _ENOUGH)

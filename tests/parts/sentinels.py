@@ -15,9 +15,10 @@ from worker import embedded
 
 #: The name under which the sentinels watch the master.
 MASTER: Final = "watched"
-#: For quick failovers after a death, in ms. Too short for others: the sentinels take the new
-#: master for dead before they have first heard of it, and make the old one master again.
-_DOWN_MS: Final = 500
+#: For quick failovers after a death, in ms, on a machine that may stand still for a moment. Too
+#: short for others: the sentinels take the new master for dead before they have first heard of it,
+#: and make the old one master again.
+_DOWN_MS: Final = 1_000
 #: Sentinels that must agree on it.
 _QUORUM: Final = 2
 

@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any, Final
 from uuid import uuid4
 
+import pytest
 import redis as redis_library
 
 from api_contracts.client.scripts import Script, sharded
@@ -101,6 +102,7 @@ class Scripts:
         self._sharded = isinstance(redis, Apart)
         #: By task and attempt: the token of its claim.
         self._tokens: dict[tuple[str, int], str] = {}
+        self._began = time.monotonic()
 
     def create(self, task: Task) -> Any:
         commands = submission(task, self._keys, int(time.time() * 1000))
@@ -166,6 +168,24 @@ class Scripts:
         """Return id and event of every entry."""
         entries = self.redis.xrange(self._keys.events(task_id))
         return [(place.decode(), fields[EVENT_FIELD.encode()]) for place, fields in entries]
+
+    def ttls(self, task_id: str) -> list[int]:
+        """Return for how long record and log stay, in seconds; -1 for ever."""
+        return [self.redis.ttl(key) for key in self._both(task_id)]
+
+    def stays(self, seconds: int) -> list[Any]:
+        """What :meth:`ttls` tells now of a task that was given so long since these were made."""
+        ago = time.monotonic() - self._began
+        # Redis rounds to whole seconds.
+        return [pytest.approx(seconds - ago / 2, abs=ago / 2 + 0.5)] * 2
+
+    def expires(self, task_id: str) -> list[int]:
+        """Return the moments at which record and log go, in unix ms; -1 for never."""
+        command = self.redis.execute_command
+        return [command("PEXPIRETIME", key) for key in self._both(task_id)]
+
+    def _both(self, task_id: str) -> tuple[str, str]:
+        return self._keys.record(task_id), self._keys.events(task_id)
 
     def _run(self, source: str, task_id: str, *arguments: Any) -> Any:
         keys = self._keys

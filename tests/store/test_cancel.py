@@ -77,9 +77,8 @@ def task(scripts: Scripts) -> Task:
 
 
 def whole(scripts: Scripts, task: Task) -> Any:
-    """All that is kept of a task."""
-    keys = (KEYS.record(task.id), KEYS.events(task.id))
-    return scripts.record(task.id), scripts.log(task.id), [scripts.redis.ttl(key) for key in keys]
+    """All that is kept of a task, and until when."""
+    return scripts.record(task.id), scripts.log(task.id), scripts.expires(task.id)
 
 
 @pytest.mark.parametrize("begun", BEGUN)
@@ -105,7 +104,7 @@ def test_a_task_that_goes_on_is_cancelled_at_once_and_whole(
     assert record["ended_at"] == str(said.at)
     assert abs(said.at - time.time() * 1000) < 60_000
     assert "request" not in record
-    assert [any_redis.ttl(key) for key in (KEYS.record(task.id), KEYS.events(task.id))] == [90, 90]
+    assert scripts.ttls(task.id) == scripts.stays(90)
 
 
 @pytest.mark.parametrize("begun", BEGUN)
@@ -191,21 +190,21 @@ def test_a_time_to_live_that_is_none_is_a_day(
     else:
         scripts.set(task.id, result_ttl=value)
     assert scripts.cancel(task.id) == b"cancelled"
-    assert whole(scripts, task)[2] == [86_400, 86_400]
+    assert scripts.ttls(task.id) == scripts.stays(86_400)
 
 
 @pytest.mark.parametrize("ttl", [60, 86_401, RESULT_TTL_MAX])
 def test_a_time_to_live_that_is_allowed_is_obeyed(scripts: Scripts, task: Task, ttl: int) -> None:
     scripts.set(task.id, result_ttl=ttl)
     assert scripts.cancel(task.id) == b"cancelled"
-    assert whole(scripts, task)[2] == [ttl, ttl]
+    assert scripts.ttls(task.id) == scripts.stays(ttl)
 
 
 def test_the_record_stays_until_somebody_has_counted_it(scripts: Scripts, task: Task) -> None:
     """A reaper comes by every few seconds."""
     scripts.set(task.id, result_ttl=1)
     scripts.cancel(task.id)
-    assert whole(scripts, task)[2] == [60, 1]
+    assert scripts.ttls(task.id) == [scripts.stays(60)[0], scripts.stays(1)[0]]
     assert b"request" not in scripts.record(task.id)
 
 
@@ -228,7 +227,7 @@ def test_a_task_without_a_log_gets_one(
     assert scripts.cancel(task.id) == b"cancelled"
     ((at, event),) = scripts.log(task.id)
     assert at == parse_event(event).id == place
-    assert whole(scripts, task)[2] == [90, 90]
+    assert scripts.ttls(task.id) == scripts.stays(90)
 
 
 @pytest.mark.parametrize("last", ["9-9", "0-7", f"{2**63}-1", f"1-{2**53 - 2}"])

@@ -46,9 +46,8 @@ def now_ms() -> int:
 
 
 def whole(scripts: Scripts, task: Task) -> Any:
-    """All that is kept of a task."""
-    keys = (KEYS.record(task.id), KEYS.events(task.id))
-    return scripts.record(task.id), scripts.log(task.id), [scripts.redis.ttl(key) for key in keys]
+    """All that is kept of a task, and until when."""
+    return scripts.record(task.id), scripts.log(task.id), scripts.expires(task.id)
 
 
 def claimed(scripts: Scripts, task: Task, token: str) -> Claim:
@@ -82,7 +81,7 @@ def test_a_failed_task_is_queued_again_with_its_history(
     assert (place, published) == ("1-4", [event]), "behind the old ending, 1-3"
     said = parse_event(event)
     assert (said.id, said.task_id, said.type, str(said.at)) == ("1-4", task.id, "queued", now)
-    assert whole(scripts, task)[2] == [-1, -1]
+    assert scripts.expires(task.id) == [-1, -1]
 
 
 def test_the_next_attempt_goes_on_with_numbers_and_history(scripts: Scripts) -> None:
@@ -96,7 +95,7 @@ def test_the_next_attempt_goes_on_with_numbers_and_history(scripts: Scripts) -> 
     assert scripts.settle(task.id, "2-2", State.COMPLETED, ttl_s=60) == 1
     assert types(scripts.log(task.id)) == ["queued", "started", "chunk", "completed"]
     assert [place for place, _ in scripts.log(task.id)] == ["1-4", "2-0", "2-1", "2-2"]
-    assert whole(scripts, task)[2] == [60, 60]
+    assert scripts.ttls(task.id) == scripts.stays(60)
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 3])
@@ -269,9 +268,9 @@ def test_a_dropped_task_stays_as_long_as_it_would_have_without_its_request(
     scripts.set(task.id, ended_at=now_ms() - ago_s * 1000)
     assert scripts.drop(task.id) == b"dropped"
     stays = min(ttl - ago_s, WEEK_S)
-    assert all(stays - 5 <= left <= stays + 1 for left in whole(scripts, task)[2])
+    assert all(stays - 5 <= left <= stays + 1 for left in scripts.ttls(task.id))
     assert scripts.drop(task.id) == b"dropped", "a second time as well"
-    assert all(stays - 5 <= left <= stays + 1 for left in whole(scripts, task)[2])
+    assert all(stays - 5 <= left <= stays + 1 for left in scripts.ttls(task.id))
 
 
 def test_a_dropped_task_that_has_outlived_its_time_goes_at_once(scripts: Scripts) -> None:
@@ -292,7 +291,7 @@ def test_a_moment_or_a_time_to_live_that_is_none_lets_it_stay_for_a_day(
         scripts.set(task.id, **{field: value})
     scripts.redis.persist(KEYS.record(task.id))
     assert scripts.drop(task.id) == b"dropped"
-    assert all(86_300 < left <= 86_400 for left in whole(scripts, task)[2])
+    assert all(86_300 < left <= 86_400 for left in scripts.ttls(task.id))
 
 
 def test_what_was_no_task_is_deleted(scripts: Scripts) -> None:

@@ -8,7 +8,6 @@ import redis
 from api_contracts.names import State
 from api_contracts.requests import Task
 from tests.parts.scripts import (
-    KEYS,
     LEASE_MS,
     Scripts,
     a_task,
@@ -37,11 +36,6 @@ def task(scripts: Scripts) -> Task:
     return task
 
 
-def ttls(scripts: Scripts, task: Task) -> list[int]:
-    """Seconds that record and log stay; -1 for ever."""
-    return [scripts.redis.ttl(key) for key in (KEYS.record(task.id), KEYS.events(task.id))]
-
-
 @pytest.mark.parametrize("state", [*ENDED, State.RETRYING])
 def test_the_end_is_in_log_record_and_channel_at_once(
     any_redis: redis.Redis, scripts: Scripts, task: Task, state: State
@@ -59,20 +53,17 @@ def test_the_end_is_in_log_record_and_channel_at_once(
 def test_after_an_ending_record_and_log_expire_together(
     scripts: Scripts, task: Task, state: State
 ) -> None:
-    assert ttls(scripts, task) == [-1, -1]
+    assert scripts.ttls(task.id) == [-1, -1]
     scripts.settle(task.id, "1-3", state, ttl_s=77)
-    assert ttls(scripts, task) == [77, 77]
-    moments = [
-        scripts.redis.execute_command("PEXPIRETIME", key)
-        for key in (KEYS.record(task.id), KEYS.events(task.id))
-    ]
-    assert abs(moments[0] - moments[1]) <= 1
+    assert scripts.ttls(task.id) == scripts.stays(77)
+    record, log = scripts.expires(task.id)
+    assert abs(record - log) <= 1
 
 
 def test_before_another_attempt_nothing_expires(scripts: Scripts, task: Task) -> None:
     scripts.settle(task.id, "1-3", State.RETRYING, due_at=1)
     scripts.claim(task.id, "two")
-    assert ttls(scripts, task) == [-1, -1]
+    assert scripts.ttls(task.id) == [-1, -1]
 
 
 def test_a_field_is_forgotten_only_where_that_is_said(scripts: Scripts, task: Task) -> None:
@@ -91,7 +82,7 @@ def test_an_end_that_is_written_again_is_ours_and_changes_nothing(
     before = scripts.record(task.id), scripts.log(task.id)
     assert scripts.settle(task.id, "1-3", state, ttl_s=500, error="other") == 1
     assert (scripts.record(task.id), scripts.log(task.id)) == before
-    assert ttls(scripts, task) == [77, 77]
+    assert scripts.ttls(task.id) == scripts.stays(77)
 
 
 @pytest.mark.parametrize("first", ENDED)
@@ -142,7 +133,7 @@ def test_a_task_that_was_never_claimed_ends_under_attempt_0(scripts: Scripts) ->
     assert scripts.settle(task.id, "0-2", State.FAILED, ttl_s=9) == 1
     assert [place for place, _ in scripts.log(task.id)] == ["0-1", "0-2"]
     assert scripts.record(task.id)[b"state"] == b"failed"
-    assert ttls(scripts, task) == [9, 9]
+    assert scripts.ttls(task.id) == scripts.stays(9)
 
 
 def test_a_task_without_a_record_is_not_ended(scripts: Scripts) -> None:

@@ -380,15 +380,14 @@ async def test_a_refusal_ends_the_task_where_its_producer_looks(
     start_store: StartStore, cable: Cable, redis: Redis, lost: int
 ) -> None:
     """However many replies are lost on the way."""
-    store, task = await start_store(cable.url), a_task()
+    store, task, scripts = await start_store(cable.url), a_task(), Scripts(redis)
     cable.lose_replies(lost)
     assert await store.refuse(task.id, "chat", ERROR, now_ms(), "a refusal") is Refusal.NEW
     assert await store.refuse(task.id, "chat", ERROR, now_ms(), "a refusal") is Refusal.KNOWN
-    scripts = Scripts(redis)
     assert types(scripts.log(task.id)) == ["queued", "failed"]
     assert scripts.record(task.id)[b"state"] == b"failed"
     assert json.loads(scripts.record(task.id)[b"error"])["message"] == "what is this?"
-    assert [redis.ttl(key) for key in (KEYS.record(task.id), KEYS.events(task.id))] == [86400] * 2
+    assert scripts.ttls(task.id) == scripts.stays(86_400)
     assert redis.zscore(KEYS.due, task.id) is None
     counts: Any = redis.hgetall(KEYS.tally)
     assert counts == {b"a refusal": b"1"}

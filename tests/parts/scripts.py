@@ -11,7 +11,6 @@ from importlib.resources import files
 from typing import Any, Final
 from uuid import uuid4
 
-import pytest
 import redis as redis_library
 
 from api_contracts.client.scripts import Script, sharded
@@ -102,7 +101,8 @@ class Scripts:
         self._sharded = isinstance(redis, Apart)
         #: By task and attempt: the token of its claim.
         self._tokens: dict[tuple[str, int], str] = {}
-        self._began = time.monotonic()
+        #: When these were made, by a clock that does not jump.
+        self.began = time.monotonic()
 
     def create(self, task: Task) -> Any:
         commands = submission(task, self._keys, int(time.time() * 1000))
@@ -172,12 +172,6 @@ class Scripts:
     def ttls(self, task_id: str) -> list[int]:
         """Return for how long record and log stay, in seconds; -1 for ever."""
         return [self.redis.ttl(key) for key in self._both(task_id)]
-
-    def stays(self, seconds: int) -> list[Any]:
-        """What :meth:`ttls` tells now of a task that was given so long since these were made."""
-        ago = time.monotonic() - self._began
-        # Redis rounds to whole seconds.
-        return [pytest.approx(seconds - ago / 2, abs=ago / 2 + 0.5)] * 2
 
     def expires(self, task_id: str) -> list[int]:
         """Return the moments at which record and log go, in unix ms; -1 for never."""

@@ -1,16 +1,24 @@
 """The store on a real server, with its pump running."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.parts.cable import Cable
-from tests.parts.scripts import KEYS, LEASE_MS
+from tests.parts.scripts import KEYS, LEASE_MS, Scripts
 from worker.store import Store
+
+
+def stays(scripts: Scripts, seconds: int) -> list[Any]:
+    """What ``scripts.ttls`` tells now of a task that was given so long since they were made."""
+    ago = time.monotonic() - scripts.began
+    # Redis rounds to whole seconds.
+    return [pytest.approx(seconds - ago / 2, abs=ago / 2 + 0.5)] * 2
 
 
 class StartStore(Protocol):

@@ -13,6 +13,7 @@ from api_contracts.names import State
 from api_contracts.options import RESULT_TTL_MAX
 from api_contracts.requests import Task
 from tests.parts.scripts import KEYS, Scripts, a_task, chunk, decoded, endings, listening, types
+from tests.store.conftest import stays
 from worker.claim import NotClaimed
 from worker.tally import Tally
 from worker.telemetry import TaskEnd
@@ -104,7 +105,7 @@ def test_a_task_that_goes_on_is_cancelled_at_once_and_whole(
     assert record["ended_at"] == str(said.at)
     assert abs(said.at - time.time() * 1000) < 60_000
     assert "request" not in record
-    assert scripts.ttls(task.id) == scripts.stays(90)
+    assert scripts.ttls(task.id) == stays(scripts, 90)
 
 
 @pytest.mark.parametrize("begun", BEGUN)
@@ -190,21 +191,21 @@ def test_a_time_to_live_that_is_none_is_a_day(
     else:
         scripts.set(task.id, result_ttl=value)
     assert scripts.cancel(task.id) == b"cancelled"
-    assert scripts.ttls(task.id) == scripts.stays(86_400)
+    assert scripts.ttls(task.id) == stays(scripts, 86_400)
 
 
 @pytest.mark.parametrize("ttl", [60, 86_401, RESULT_TTL_MAX])
 def test_a_time_to_live_that_is_allowed_is_obeyed(scripts: Scripts, task: Task, ttl: int) -> None:
     scripts.set(task.id, result_ttl=ttl)
     assert scripts.cancel(task.id) == b"cancelled"
-    assert scripts.ttls(task.id) == scripts.stays(ttl)
+    assert scripts.ttls(task.id) == stays(scripts, ttl)
 
 
 def test_the_record_stays_until_somebody_has_counted_it(scripts: Scripts, task: Task) -> None:
     """A reaper comes by every few seconds."""
     scripts.set(task.id, result_ttl=1)
     scripts.cancel(task.id)
-    assert scripts.ttls(task.id) == [scripts.stays(60)[0], scripts.stays(1)[0]]
+    assert scripts.ttls(task.id) == [stays(scripts, 60)[0], stays(scripts, 1)[0]]
     assert b"request" not in scripts.record(task.id)
 
 
@@ -227,7 +228,7 @@ def test_a_task_without_a_log_gets_one(
     assert scripts.cancel(task.id) == b"cancelled"
     ((at, event),) = scripts.log(task.id)
     assert at == parse_event(event).id == place
-    assert scripts.ttls(task.id) == scripts.stays(90)
+    assert scripts.ttls(task.id) == stays(scripts, 90)
 
 
 @pytest.mark.parametrize("last", ["9-9", "0-7", f"{2**63}-1", f"1-{2**53 - 2}"])

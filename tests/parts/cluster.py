@@ -184,12 +184,12 @@ class Cluster:
             until(
                 lambda: all(_info(one)["cluster_known_nodes"] == everybody for one in clients),
                 "all know each other",
-                within=20,
+                within=60,
             )
             ids = [client.execute_command("CLUSTER MYID") for client in clients]
             for master, replica in zip(ids, clients[_MASTERS:], strict=False):
                 replica.execute_command("CLUSTER REPLICATE", master)
-        until(self._whole, "the cluster stands", within=30)
+        until(self._whole, "the cluster stands", within=60)
 
     def _whole(self) -> bool:
         """Tell whether all take commands, and each master has a replica that follows it."""

@@ -18,10 +18,12 @@ def until(look: Callable[[], T], what: str, *, within: float = 10.0) -> T:
     """
     deadline = time.monotonic() + within
     while True:
+        # Before the look: what has come while this process stood still is seen.
+        last = time.monotonic() > deadline
         seen = look()
         if seen:
             return seen
-        if time.monotonic() > deadline:
+        if last:
             message = f"{what}: not within {within:g} s; last seen: {seen!r}"
             raise AssertionError(message)
         time.sleep(_POLL_S)

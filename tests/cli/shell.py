@@ -7,7 +7,7 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -21,6 +21,9 @@ from worker.cli import main
 
 #: The id of no task; a name of a test may have it.
 UNKNOWN: Final = "7d1f0c5e-3a2b-4c8d-9e6f-0b1a2c3d4e5f"
+#: Longest time for a command to end, in seconds: it takes a second to start, and more on a busy
+#: machine.
+ENDS_S: Final = 60.0
 #: What the console script `router-worker` does; it needs no installation.
 COMMAND: Final = (
     sys.executable, "-W", "error", "-c",
@@ -77,7 +80,7 @@ class Running:
 
     def wait(self) -> Ran:
         """Wait until it has ended."""
-        return Ran(self._process.wait(20), self.out, self.err)
+        return Ran(self._process.wait(ENDS_S), self.out, self.err)
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +119,7 @@ class Shell:
             capture_output=True,
             env={**self.env, **env},
             cwd=self.folder,
-            timeout=20,
+            timeout=ENDS_S,
             check=False,
         )
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -135,15 +138,18 @@ class Shell:
         """Run some Python to its end; return what it prints."""
         command = [sys.executable, "-W", "error", "-c", code]
         return subprocess.run(
-            command, capture_output=True, env=self.env, timeout=20, check=True
+            command, capture_output=True, env=self.env, timeout=ENDS_S, check=True
         ).stdout.decode()
 
     def start(self, *arguments: str) -> Running:
         """Start a command and do not wait."""
         return Running(arguments, self.folder, self.env)
 
-    def run_piped(self, *arguments: str, until: bytes) -> Ran:
-        """Run a command whose reader goes away once it has seen these bytes."""
+    def run_piped(self, *arguments: str, until: bytes, then: Callable[[], None]) -> Ran:
+        """Run a command whose reader goes away once it has seen these bytes; ``then`` comes next.
+
+        Whatever the command has to write behind them must wait for that.
+        """
         process = subprocess.Popen(
             [*COMMAND, *arguments],
             stdout=subprocess.PIPE,
@@ -157,6 +163,7 @@ class Shell:
             while until not in seen:
                 seen += os.read(process.stdout.fileno(), 1)
             process.stdout.close()
+            then()
             err = process.stderr.read().decode()
         return Ran(process.returncode, seen.decode(), err)
 
@@ -180,7 +187,7 @@ class Shell:
             pass
         finally:
             os.close(ours)
-        return process.wait(20), seen.replace(b"\r\n", b"\n")
+        return process.wait(ENDS_S), seen.replace(b"\r\n", b"\n")
 
     def file(self, name: str, content: Any) -> str:
         """Write a file, as JSON unless it is text or bytes; return its name."""

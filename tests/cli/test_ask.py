@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -17,12 +18,31 @@ from tests.parts.tasks import PNG
 from tests.parts.wait import until
 
 UUID: Final = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-#: Two chunks, a while, and the end.
-SLOW: Final = stream(
-    *answers.openai("The capital ", "of France ", finish=False),
-    Pause(3),  # a command line may take a second to go away
-    *answers.openai("is Paris."),
-)
+
+
+class Slow:
+    """An answer: two chunks, and the end once the test says so."""
+
+    def __init__(self) -> None:
+        """Hold it back."""
+        self._pause = Pause(60)
+        self.answer = stream(
+            *answers.openai("The capital ", "of France ", finish=False),
+            self._pause,
+            *answers.openai("is Paris."),
+        )
+
+    def go_on(self) -> None:
+        """Let it come to its end."""
+        self._pause.over.set()
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    """Such an answer, which the worker is not left to wait for."""
+    slow = Slow()
+    yield slow
+    slow.go_on()
 
 
 def message(text: str | None, **fields: Any) -> dict[str, Any]:
@@ -55,8 +75,9 @@ def test_what_is_asked_for_reaches_the_router_and_the_record(worked: Shell, gate
         "chat", "-", "--model", "m-1", "--vendor", "mistral", "--header", "X-Trace: a: b",
         "--priority", "batch", "--tenant", "t", "--idempotency-key", "k", "--deadline", "30",
     )  # fmt: skip
-    now = time.time() * 1000
+    before = time.time() * 1000
     ran = worked.run(*asked, "--json", stdin="Grüße,\nwer da?")
+    after = time.time() * 1000
     assert ran.status == 0
     request = gate.requests[0]
     assert request.json["messages"][0]["content"] == "Grüße,\nwer da?"
@@ -65,27 +86,29 @@ def test_what_is_asked_for_reaches_the_router_and_the_record(worked: Shell, gate
     with redis.Redis.from_url(worked.env["REDIS_URL"]) as client:
         record: Any = client.hget(f"rw:{{{ran.lines[0]['task_id']}}}", "task")
     options = json.loads(record)["options"]
-    assert now + 30_000 < options.pop("deadline") < now + 40_000
+    assert before + 30_000 < options.pop("deadline") < after + 30_000
     assert options == {"priority": "batch", "tenant": "t", "idempotency_key": "k"}
 
 
-def test_a_stream_is_written_while_it_comes(worked: Shell, gate: Gate) -> None:
-    gate.answer(SLOW)
+def test_a_stream_is_written_while_it_comes(worked: Shell, gate: Gate, slow: Slow) -> None:
+    gate.answer(slow.answer)
     with worked.start("chat", "?", "--stream") as chat:
         until(lambda: chat.out == "The capital of France ", "the first pieces")
         task_id = re.findall(r"task (\S+)", chat.err)[0]
         assert worked.client.status(task_id).state == "running"
+        slow.go_on()
         ran = chat.wait()
     assert (ran.status, ran.out) == (0, "The capital of France is Paris.\n")
 
 
 def test_json_gives_every_event_as_it_was_published_and_nothing_else(
-    worked: Shell, gate: Gate
+    worked: Shell, gate: Gate, slow: Slow
 ) -> None:
-    gate.answer(SLOW)
+    gate.answer(slow.answer)
     with worked.start("chat", "?", "--stream", "--json") as chat:
         until(lambda: chat.out.count('"chunk"') == 2, "the first chunks, a line each")
         assert chat.running
+        slow.go_on()
         ran = chat.wait()
     events = [parse_event(line) for line in ran.out.splitlines()]
     assert [event.type for event in events] == [
@@ -189,9 +212,11 @@ def test_a_character_that_the_encoding_lacks_does_not_cost_the_answer(
     assert (ran.status, ran.out) == (0, "a caf?, 5 ?\n")
 
 
-def test_a_reader_that_goes_away_is_no_reason_to_complain(worked: Shell, gate: Gate) -> None:
-    gate.answer(SLOW)
-    ran = worked.run_piped("chat", "?", "--stream", until=b"France")
+def test_a_reader_that_goes_away_is_no_reason_to_complain(
+    worked: Shell, gate: Gate, slow: Slow
+) -> None:
+    gate.answer(slow.answer)
+    ran = worked.run_piped("chat", "?", "--stream", until=b"France", then=slow.go_on)
     assert ran.status == 1
     assert re.fullmatch(r"queued: .*\nstarted: .*\n", ran.err)
 

@@ -28,7 +28,7 @@ def test_a_running_task_s_call_is_stopped_and_its_watcher_told(worked: Shell, ga
         task_id = chat.err.split()[2]
         assert worked.run("cancel", task_id).status == 0
         ran = chat.wait()
-    assert gate.requests[0].left.wait(1)
+    assert gate.requests[0].left.wait(10)
     assert (ran.status, ran.out) == (1, "one \n")
     assert ran.err.endswith(f"Error: task {task_id} was cancelled\n")
 

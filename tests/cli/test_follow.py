@@ -12,11 +12,13 @@ import redis
 from api_contracts.requests import new_id
 from api_contracts.results import Result, Status
 from tests.cli.shell import UNKNOWN, Shell
-from tests.cli.test_ask import SLOW, message
+from tests.cli.test_ask import Slow, message, slow
 from tests.parts import answers
 from tests.parts.gate import Gate, stream, whole
 from tests.parts.scripts import KEYS, Hand
 from tests.parts.wait import until
+
+__all__ = ["slow"]
 
 MESSAGES: Final[list[Any]] = [{"role": "user", "content": "?"}]
 CHAT: Final = {"kind": "chat", "request": {"model": "m", "messages": MESSAGES}}
@@ -24,12 +26,13 @@ CHAT: Final = {"kind": "chat", "request": {"model": "m", "messages": MESSAGES}}
 
 @pytest.mark.parametrize(
     ("flags", "status", "why"),
-    [([], 130, "interrupted"), (["--timeout", "0.6"], 5, "the time is up")],
+    # The time must do for the first pieces, however slow the machine.
+    [([], 130, "interrupted"), (["--timeout", "5"], 5, "the time is up")],
 )
-def test_who_stops_watching_is_told_how_to_come_back_and_misses_nothing(
-    worked: Shell, gate: Gate, flags: list[str], status: int, why: str
+def test_who_stops_watching_is_told_how_to_come_back_and_misses_nothing(  # noqa: PLR0913, PLR0917 - its system
+    worked: Shell, gate: Gate, slow: Slow, flags: list[str], status: int, why: str
 ) -> None:
-    gate.answer(SLOW)
+    gate.answer(slow.answer)
     with worked.start("chat", "?", "--stream", *flags) as chat:
         until(lambda: chat.out == "The capital of France ", "the first pieces")
         if not flags:
@@ -41,6 +44,7 @@ def test_who_stops_watching_is_told_how_to_come_back_and_misses_nothing(
     program, *arguments = shlex.split(said[1])
     assert program == "router-worker"
     assert worked.client.status(arguments[1]).state == "running"
+    slow.go_on()
     again = worked.run(*arguments)
     assert (again.status, again.out) == (0, "is Paris.\n")
     assert again.err.startswith("done (stop): ")
@@ -61,9 +65,11 @@ def test_ctrl_c_while_nothing_has_come_names_the_task(shell: Shell) -> None:
     )
 
 
-def test_ctrl_c_lists_the_tasks_that_go_on_and_no_others(worked: Shell, gate: Gate) -> None:
+def test_ctrl_c_lists_the_tasks_that_go_on_and_no_others(
+    worked: Shell, gate: Gate, slow: Slow
+) -> None:
     gate.answer(whole(message("Paris.")), to='"one"')
-    gate.answer(SLOW, to='"two"')
+    gate.answer(slow.answer, to='"two"')
     ids = {name: new_id() for name in ("one", "two")}
     tasks = (
         CHAT | {"id": task_id, "request": {"model": name, "messages": MESSAGES, "stream": True}}
@@ -126,7 +132,8 @@ def test_a_task_that_nobody_runs_waits_and_only_looking_does_not(shell: Shell) -
     look = shell.run_here("result", handle.id, "--timeout", "0")
     assert (look.status, look.out) == (5, "")
     assert f"task {handle.id} had not ended" in look.err
-    watch = shell.run_here("watch", handle.id, "--timeout", "0.3", "--json")
+    # The time must do for the first event, however slow the machine.
+    watch = shell.run_here("watch", handle.id, "--timeout", "3", "--json")
     assert (watch.status, [line["type"] for line in watch.lines]) == (5, ["queued"])
     assert watch.err.endswith(f"router-worker watch {handle.id} --after 0-1\n")
 

@@ -1,5 +1,7 @@
 """The examples for Redis, run: TLS with a certificate of our own, and sentinels."""
 
+import asyncio
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import redis as redis_library
 import trustme
 
 from api_contracts.client import Client
+from api_contracts.client.connection import Address
 from api_contracts.errors import StoreUnavailable
+from api_contracts.names import Keys
 from tests.conftest import StartValkey, StartWorker
 from tests.parts import answers
 from tests.parts.gate import Gate, stream
@@ -20,6 +24,7 @@ from tests.parts.roles import Roles, password, users_file
 from tests.parts.wait import until
 from tests.parts.web import free_port
 from worker import embedded
+from worker.store.view import View
 
 EXAMPLES = ROOT / "deploy" / "redis"
 QUESTION = [{"role": "user", "content": "hello"}]
@@ -109,6 +114,24 @@ def test_the_queues_are_asked_for_their_certificate_too(
     worker = worker_process(gate.url, ready=False, **queues)
     until(lambda: DISTRUST in worker.output, "the worker says why")
     assert worker.get("/readyz")[0] == 503
+
+
+def test_a_look_leaves_no_connection_open_though_the_server_says_no_farewell(
+    secure: Secure,
+) -> None:
+    """Pytest fails a test in which a connection is thrown away that was not closed."""
+
+    async def look() -> None:
+        view = View(Address(secure.url(), secure.url(), Keys()))
+        await view.read()
+        secure.program.pause()
+        await view.close()
+
+    try:
+        asyncio.run(look())
+    finally:
+        secure.program.resume()
+    gc.collect()
 
 
 @pytest.fixture

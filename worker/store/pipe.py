@@ -63,7 +63,11 @@ class Pipe:
     async def disconnect(self) -> None:
         """Close the connection; the next use makes it anew."""
         if self._connection is not None:
+            writer = self._connection._writer  # noqa: SLF001
             await self._connection.disconnect(nowait=True)
+            if writer is not None:
+                # TLS would wait for the server's farewell, and outlive a program that ends here.
+                writer.transport.abort()
 
     async def _connected(self) -> Any:
         if self._connection is None:

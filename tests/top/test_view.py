@@ -129,7 +129,9 @@ async def test_all_that_goes_on_is_seen_and_nothing_is_changed(
     assert as_it_is(redis) == before
     (_, batch) = found.queues
     assert batch.waiting == 1
-    assert batch.oldest_s == pytest.approx(5.0, abs=2)
+    passed_s = (now_ms() - now) / 1000
+    assert batch.oldest_s is not None
+    assert 5 <= batch.oldest_s <= 5 + passed_s
     assert [(one.name, one.alive, one.taken) for one in found.workers] == [
         ("router-worker-8@host", False, 0),
         ("router-worker-7@host", True, 1),
@@ -138,12 +140,13 @@ async def test_all_that_goes_on_is_seen_and_nothing_is_changed(
     assert set(streams) == {stream.task_id, late.task_id}
     one = streams[stream.task_id]
     assert (one.model, one.worker, one.attempt, one.chunks) == ("m", "hand", 1, 2)
-    assert one.age_s == pytest.approx(0, abs=5)
+    assert one.age_s is not None
+    assert 0 <= one.age_s <= passed_s
     assert not one.orphaned
     assert (streams[late.task_id].chunks, streams[late.task_id].orphaned) == (0, True)
     (retry,) = found.retries
     assert (retry.task_id, retry.model, retry.code) == (retrying.task_id, "m", "timeout")
-    assert retry.due_s == pytest.approx(60, abs=5)
+    assert 60 - passed_s <= retry.due_s <= 60
     assert [(one.task_id, one.kind) for one in found.failures] == [
         (parked, "message"),
         (dead, "chat"),
@@ -156,15 +159,16 @@ async def test_the_pace_of_a_stream_is_that_of_its_last_chunks(
     views: Callable[..., View], redis_url: str, redis: Redis
 ) -> None:
     hand, now = running(redis), now_ms()
-    # 40 chunks, a tenth of a second apart; those before them came at once.
-    moments = [now - 60_000] * 60 + [now - 100 * n for n in range(40, 0, -1)]
+    # 40 chunks, a second apart, to which that is little what passes until they are looked at; those
+    # before them came at once.
+    moments = [now - 600_000] * 60 + [now - 1000 * n for n in range(40, 0, -1)]
     for seq, at in enumerate(moments, 1):
         event = {"id": f"1-{seq}", "task_id": hand.task_id, "type": "chunk", "at": at, "data": {}}
         entry: Any = {"event": json.dumps(event, separators=(",", ":"))}
         redis.xadd(KEYS.events(hand.task_id), entry, id=f"1-{seq}")
     (line,) = (await seen(views(redis_url))).streams
     assert line.chunks == 100
-    assert line.chunks_per_s == pytest.approx(10, rel=0.2)
+    assert line.chunks_per_s == pytest.approx(1, rel=0.2)
 
 
 async def test_the_attempt_before_does_not_count(
@@ -405,12 +409,12 @@ async def test_a_redis_that_is_away_is_named_and_one_that_is_back_is_read(
 async def test_a_redis_that_hangs_is_waited_for_no_longer_than_its_time_out(
     views: Callable[..., View], start_valkey: StartValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(view_module, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(view_module, "TIMEOUT_S", 2.0)
     server = start_valkey(persistence=False)
     view = views(server.url)
     await view.read()
     with Redis.from_url(server.url) as client:
-        client.client_pause(2000)
+        client.client_pause(60_000)
     with pytest.raises(StoreUnavailable, match="did not answer in time"):
         await view.read()
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,7 +51,7 @@ class Showing:
 
     def wait_for(self, text: str) -> None:
         """Wait until it has said this."""
-        until(lambda: text in self.output, f"it says {text!r}", within=30)
+        until(lambda: text in self.output, f"it says {text!r}", within=60)
 
     def parts(self) -> dict[int, str]:
         """Return the processes under it now: what each was started with, by its id."""
@@ -67,14 +68,17 @@ def _processes(root: int) -> list[tuple[int, str]]:
         check=True,
         text=True,
     ).stdout
-    found, family = [], {root}
-    for line in sorted(listed.splitlines(), key=lambda line: int(line.split()[0])):
+    running, children = {}, defaultdict[int, list[int]](list)
+    for line in listed.splitlines():
         pid, parent, state, *command = line.split(None, 3)
-        if int(pid) == root or int(parent) in family:
-            family.add(int(pid))
-            if not state.startswith("Z"):
-                found.append((int(pid), "".join(command)))
-    return found
+        children[int(parent)].append(int(pid))
+        if not state.startswith("Z"):
+            running[int(pid)] = "".join(command)
+    # A child's id may be the smaller one: ids begin anew once they are used up.
+    family = [root]
+    for pid in family:
+        family += children[pid]
+    return [(pid, running[pid]) for pid in family if pid in running]
 
 
 def still_running(pids: set[int]) -> set[int]:

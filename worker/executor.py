@@ -106,8 +106,8 @@ class Executor:
         self._settler = Settler(store, metrics, policy.lease_s)
         self._claims = asyncio.Semaphore(CLAIMS)
         self._running: set[asyncio.Task[Any]] = set()
-        #: Tasks for which somebody has rung while they were held here.
-        self._rung_for: set[str] = set()
+        #: Tasks that are held here, and for which a doorbell is kept until they are not.
+        self._rung: set[str] = set()
         self._draining = self._stopping = False
         #: Attempts that have come to their end.
         self.attempts_ended = 0
@@ -120,17 +120,14 @@ class Executor:
 
         A worker that drains makes none: the doorbell goes back. Nor does one that holds the task:
         where Redis was full, the lease has ended, and the answer is here. But the task may have
-        ended and been replayed before its worker has heard that it ended: so it is asked for once
-        more when it is held no longer.
+        ended and been replayed before its worker has heard that it ended: one doorbell is kept
+        until the task is held no longer, and claims then.
         """
         with self._counted():
             claim = await self._claimed(task_id, kind, heard)
             while claim is not None:
                 await self._run(claim)
-                if task_id not in self._rung_for:
-                    return
-                self._rung_for.discard(task_id)
-                claim = await self._claimed(task_id, kind, lambda: None)
+                claim = await self._claimed_again(task_id, kind)
 
     async def drain(self, grace_s: float) -> None:
         """Begin no attempt any more; those that run may end within the grace, in seconds."""
@@ -170,9 +167,10 @@ class Executor:
         async with self._claims:
             if self._leases.holds(task_id):
                 heard()
-                self._rung_for.add(task_id)
-                logger.debug("doorbell of task %s dropped: it is held here", task_id)
-                self._metrics.dropped(NotClaimed.HELD)
+                if task_id in self._rung:
+                    logger.debug("doorbell of task %s dropped: one is kept", task_id)
+                    self._metrics.dropped(NotClaimed.HELD)
+                self._rung.add(task_id)
                 return None
             if self._draining:
                 await self._store.duties.ring_back(task_id, kind)
@@ -196,6 +194,13 @@ class Executor:
         self._metrics.dropped(claim)
         return None
 
+    async def _claimed_again(self, task_id: str, kind: str) -> Claim | None:
+        """Claim a task for the doorbell that was kept while it was held here."""
+        if task_id not in self._rung:
+            return None
+        self._rung.discard(task_id)
+        return await self._claimed(task_id, kind, lambda: None)
+
     def _uncounted(self, kind: str, state: State) -> str:
         """Name what is to be counted for a task that ends by its claim."""
         return self._metrics.tally.ended(TaskEnd(kind, "", None, state, None))
@@ -209,7 +214,7 @@ class Executor:
             handed_back = await self._ended(job)
         self.attempts_ended += 1
         if handed_back:
-            # Not before: a doorbell for a task that is held here is dropped.
+            # Not before: a doorbell for a task that is held here waits, or is dropped.
             await self._settler.ring(claim.task_id, claim.kind, claim.queue)
 
     async def _ended(self, job: Job) -> bool:

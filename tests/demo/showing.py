@@ -76,9 +76,9 @@ def _processes(root: int) -> list[tuple[int, str]]:
             running[int(pid)] = "".join(command)
     # A child's id may be the smaller one: ids begin anew once they are used up.
     family = [root]
-    for pid in family:
-        family += children[pid]
-    return [(pid, running[pid]) for pid in family if pid in running]
+    for one in family:
+        family += children[one]
+    return [(one, running[one]) for one in family if one in running]
 
 
 def still_running(pids: set[int]) -> set[int]:

@@ -24,8 +24,10 @@ GOOD = whole({"choices": [{"index": 0, "message": {"content": "ok"}, "finish_rea
 HUGE = str(10**30)
 
 
-def _record(redis: redis_library.Redis, fields: Json, gone: tuple[str, ...] = ()) -> str:
-    """Write a good record, spoil it, and ring; return the task's id."""
+def _record(
+    redis: redis_library.Redis, fields: Json, gone: tuple[str, ...] = (), *, rung: bool = True
+) -> str:
+    """Write a good record, spoil it, and ring unless it is held back; return the task's id."""
     task_id = new_id()
     commands = submission(parse_task(chat() | {"id": task_id}), KEYS, 0)
     redis.eval(CREATE, *commands.create_with_keys)  # type: ignore[arg-type]
@@ -33,7 +35,8 @@ def _record(redis: redis_library.Redis, fields: Json, gone: tuple[str, ...] = ()
         redis.hset(KEYS.record(task_id), items=[part for pair in fields.items() for part in pair])
     if gone:
         redis.hdel(KEYS.record(task_id), *gone)
-    _ring(redis, task_id)
+    if rung:
+        _ring(redis, task_id)
     return task_id
 
 
@@ -150,11 +153,10 @@ def test_a_record_in_no_state_to_run_is_left_alone(
 def test_keys_of_another_type_stop_no_worker(
     gate: Gate, client: Client, redis: redis_library.Redis
 ) -> None:
-    text, log = new_id(), _record(redis, {"state": "held back"})
+    text, log = new_id(), _record(redis, {}, rung=False)
     redis.set(KEYS.record(text), "a text")
     redis.delete(KEYS.events(log))
     redis.set(KEYS.events(log), "a text")
-    redis.hset(KEYS.record(log), "state", "queued")
     for task_id in (text, log):
         _ring(redis, task_id)
     _goes_on(gate, client, redis)
@@ -165,9 +167,8 @@ def test_keys_of_another_type_stop_no_worker(
 def test_a_log_in_which_nothing_can_be_written_ends_its_task_and_nobody_rings_for_it_again(
     gate: Gate, client: Client, redis: redis_library.Redis, entry_id: str
 ) -> None:
-    task_id = _record(redis, {"state": "held back"})
+    task_id = _record(redis, {}, rung=False)
     redis.xadd(KEYS.events(task_id), {"x": "y"}, id=entry_id)
-    redis.hset(KEYS.record(task_id), "state", "queued")
     _ring(redis, task_id)
     until(lambda: client.status(task_id).state == "failed", "its end")
     with pytest.raises(TaskFailed, match="internal: Redis refuses to write the task's log"):
@@ -181,9 +182,8 @@ def test_a_log_in_which_nothing_can_be_written_ends_its_task_and_nobody_rings_fo
 def test_strange_entries_in_a_log_stop_no_worker(
     gate: Gate, client: Client, redis: redis_library.Redis
 ) -> None:
-    task_id = _record(redis, {"state": "held back"})
+    task_id = _record(redis, {}, rung=False)
     redis.xadd(KEYS.events(task_id), {"x": "y"}, id="0-7")
-    redis.hset(KEYS.record(task_id), "state", "queued")
     _ring(redis, task_id)
     _goes_on(gate, client, redis)
 

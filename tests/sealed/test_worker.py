@@ -60,7 +60,7 @@ def run_everything(client: Client, redis: Redis) -> dict[str, str]:
     until(lambda: redis.zcard(KEYS.dead) == 2, "the rubbish was put aside")
     until(lambda: not redis.hlen(foreign.UNACKED), "the message is acknowledged")
     # The last that is written of a task, behind its ending.
-    until(lambda: not redis.zcard(KEYS.due), "nobody looks after any of them")
+    until(lambda: not redis.zcard(KEYS.due), "nobody looks after any of them", within=60)
     return ids
 
 

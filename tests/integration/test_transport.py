@@ -142,6 +142,9 @@ def test_a_message_that_cannot_be_noted_goes_back_to_be_the_next(
 def test_a_message_that_comes_while_nobody_consumes_any_more_goes_back(
     consuming: Consuming, redis: redis_library.Redis
 ) -> None:
+    channel: Any = consuming.consumer.channel
+    # It is asked for while it comes, though this machine stands still between.
+    channel.brpop_timeout = 30
     consuming.ask()
     redis.lpush(foreign.QUEUE, message := foreign.message("late"))
     consuming.consumer.cancel()

@@ -2,27 +2,27 @@
 
 import itertools
 import json
-import os
 import random
 import socket
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
-#: Ports that the kernel gives to nobody: not to a connection, and not to whoever binds port 0.
-_KEPT: Final = range(10_000, 20_000)
-
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+#: Ports that the kernel gives to nobody: not to a connection, and not to whoever binds port 0.
+_KEPT: Final = range(10_000, 32_000)
+#: Ports that are held at once: enough for those that are listened on soon.
+_HELD: Final = 64
+_held: Final[deque[socket.socket]] = deque()
 
 
 def _ports() -> Iterator[int]:
-    """Yield the ports of this process, again and again; those that test beside it have others."""
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    ours = _KEPT[process :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
-    # Somebody else may test on this machine too.
-    begin = random.SystemRandom().randrange(len(ours))
-    return itertools.cycle([*ours[begin:], *ours[:begin]])
+    """Yield the ports, again and again; where it begins is chance: others test here as well."""
+    begin = random.SystemRandom().randrange(len(_KEPT))
+    return itertools.cycle([*_KEPT[begin:], *_KEPT[:begin]])
 
 
 _PORTS: Final = _ports()
@@ -38,11 +38,19 @@ def free_port() -> int:
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
+    """Tell whether a port is free, and hold it if it is, so that no other process names it."""
+    # Held over UDP, which nothing here speaks: what it is named for can listen.
+    hold = socket.socket(type=socket.SOCK_DGRAM)
+    try:
+        hold.bind(("127.0.0.1", port))
+        with socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+    except OSError:
+        hold.close()
+        return False
+    _held.append(hold)
+    if len(_held) > _HELD:
+        _held.popleft().close()
     return True
 
 

@@ -25,8 +25,10 @@ def watch(tmp_path: Path) -> Iterator[Watch]:
     def start(*workers: Worker) -> Prometheus:
         prometheus = Prometheus(tmp_path / f"prometheus-{len(started)}", workers)
         started.append(prometheus)
-        # Behind this the counters rise, from 0 that it has seen.
+        # Behind this the counters rise, from 0 that it has seen: those of each worker, and those
+        # that one of them tells for all, which it may not in its first moments.
         prometheus.wait_scraped(workers, "slots")
+        prometheus.wait_scraped(workers, "dead_letters_total")
         return prometheus
 
     yield start

@@ -159,7 +159,7 @@ def test_nothing_can_be_written_there(image: Image) -> None:
     """What the test above stands on."""
     for folder in ("/tmp", "/opt", str(image.folder)):
         done = subprocess.run(
-            image.command("touch", f"{folder}/mark"), capture_output=True, check=False, timeout=20
+            image.command("touch", f"{folder}/mark"), capture_output=True, check=False, timeout=60
         )
         assert done.returncode == 1
         assert b"Read-only file system" in done.stderr or b"Permission denied" in done.stderr
@@ -168,5 +168,5 @@ def test_nothing_can_be_written_there(image: Image) -> None:
 def healthy(image: Image, environment: dict[str, str]) -> bool:
     """Ask as Docker does."""
     check = image.command(*image.file.array("HEALTHCHECK"))
-    done = subprocess.run(check, env=environment, capture_output=True, check=False, timeout=20)
+    done = subprocess.run(check, env=environment, capture_output=True, check=False, timeout=60)
     return done.returncode == 0

@@ -63,13 +63,13 @@ def test_a_prometheus_that_watches_is_well_until_an_alert_fires_or_a_worker_is_n
     until(lambda: redis.zcard(KEYS.workers), "the worker signs the roll")
     url = prometheus.url.replace("http://", "http://me:hunter2@")
     place = url.partition("@")[2]
-    until(lambda: prometheus.numbers("router_worker_queue_depth"), "the queues are counted")
-    until(lambda: not prometheus.firing(), "no alert fires", within=FIRES_S)
-    assert told(shell, url) == {
+    well = {
         "prometheus": (True, f"{place} scrapes 1 worker: 127.0.0.1:{worker.port}"),
         "alert rules": (True, f"all {len(ALERTS)} are loaded"),
         "alerts": (True, "none of ours fires"),
     }
+    # A scrape that comes too late is an alert in this hurry, until the next.
+    until(lambda: told(shell, url) == well, "all is well", within=FIRES_S)
     gate.answer(whole({"error": {"message": "no such key"}}, status=401))
     shell.client.chat("m", QUESTION)
     prometheus.wait_firing({"RouterWorkerKeyRefused"}, within=FIRES_S)
@@ -79,9 +79,12 @@ def test_a_prometheus_that_watches_is_well_until_an_alert_fires_or_a_worker_is_n
     assert ran.status == 1
     other = worker_process(gate.url)
     until(lambda: redis.zcard(KEYS.workers) == 2, "the other signs the roll, too")
-    ran = shell.run_here("doctor", "--json", "--prometheus", url)
-    advice = [line["says"] for line in ran.lines if line["check"] == "prometheus"]
-    assert advice[1:] == ["it reaches 1 of 2 workers that live"]
+
+    def advice() -> list[str]:
+        ran = shell.run_here("doctor", "--json", "--prometheus", url)
+        return [line["says"] for line in ran.lines if line["check"] == "prometheus"][1:]
+
+    until(lambda: advice() == ["it reaches 1 of 2 workers that live"], "it misses the other")
     assert other.stop() == 0
 
 

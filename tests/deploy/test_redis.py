@@ -214,7 +214,7 @@ def test_replica_and_sentinel_do_their_work_as_the_users_of_the_file(
             until(lambda: _replicas(sentinel) == 1, "the sentinel knows it", within=20)
             refused = Roles(master).refused()
             master.stop()
-            until(lambda: _master(sentinel) == replica.port, "it takes over", within=30)
+            until(lambda: _master(sentinel) == replica.port, "it takes over", within=60)
             refused |= Roles(replica).refused()
         hosts = f"producer:{password('producer')}@127.0.0.1:{port}"
         with Client(f"sentinel://{hosts}/0?master_name=router-worker") as client:

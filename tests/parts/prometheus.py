@@ -90,7 +90,7 @@ class Prometheus:
             now = sum(value for worker in workers for value in worker.samples(metric).values())
             return self.numbers(f"sum(router_worker_{metric})") == [pytest.approx(now)]
 
-        until(same, f"Prometheus has scraped {metric}")
+        until(same, f"Prometheus has scraped {metric}", within=30)
 
     def _seen_by(self, expression: str) -> str:
         """Write the samples of the last minutes of every metric that is looked at."""

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final
@@ -30,15 +29,11 @@ class Showing:
             "TMPDIR": str(self.temporary),
             **settings,
         }
-        self._began = time.monotonic()
         self.program = Program([*_COMMAND, *options], folder / "demo.log", env=environment)
-        self.seconds = 0.0
 
-    def wait(self, *, within: float = 90.0) -> int:
+    def wait(self, *, within: float = 110.0) -> int:
         """Wait for its end; return its exit status."""
-        status = self.program.wait(within=within)
-        self.seconds = time.monotonic() - self._began
-        return status
+        return self.program.wait(within=within)
 
     @property
     def output(self) -> str:
@@ -68,7 +63,8 @@ def _processes(root: int) -> list[tuple[int, str]]:
         check=True,
         text=True,
     ).stdout
-    running, children = {}, defaultdict[int, list[int]](list)
+    running: dict[int, str] = {}
+    children = defaultdict[int, list[int]](list)
     for line in listed.splitlines():
         pid, parent, state, *command = line.split(None, 3)
         children[int(parent)].append(int(pid))

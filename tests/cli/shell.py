@@ -167,8 +167,16 @@ class Shell:
             err = process.stderr.read().decode()
         return Ran(process.returncode, seen.decode(), err)
 
-    def run_on_terminal(self, *arguments: str) -> tuple[int, bytes]:
-        """Run a command on a terminal of its own: its status, and all that the terminal got."""
+    def run_on_terminal(
+        self,
+        *arguments: str,
+        until: bytes = b"",
+        then: Callable[[], None] = lambda: None,
+    ) -> tuple[int, bytes]:
+        """Run a command on a terminal of its own: its status, and all that the terminal got.
+
+        ``then`` is called whenever something came and these bytes have been seen.
+        """
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
             [*COMMAND, *arguments],
@@ -183,6 +191,8 @@ class Shell:
         try:
             while data := os.read(ours, 4096):
                 seen += data
+                if until in seen:
+                    then()
         except OSError:  # how Linux says that the other end was closed
             pass
         finally:

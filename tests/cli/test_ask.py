@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -121,11 +122,15 @@ def test_json_gives_every_event_as_it_was_published_and_nothing_else(
 
 
 def test_a_restart_says_that_the_text_above_is_void(worked: Shell, gate: Gate) -> None:
+    seen = Pause(60)
     gate.answer(
-        stream(*answers.openai("Lyon", finish=False), Do.CUT),
+        stream(*answers.openai("Lyon", finish=False), seen, Do.CUT),
         stream(*answers.openai("Par", "is.")),
     )
-    ran = worked.run("chat", "?", "--stream")
+    with worked.start("chat", "?", "--stream") as chat:
+        until(lambda: chat.out == "Lyon", "the first piece")
+        seen.over.set()
+        ran = chat.wait()
     assert (ran.status, ran.out) == (0, "Lyon\nParis.\n")
     assert re.search(r"retrying in [\d.]+ s: truncated: .*; 1 call\)\n", ran.err)
     assert "restarted: the text above is void (attempt 2 on " in ran.err
@@ -197,10 +202,13 @@ def test_a_pipe_gets_the_text_as_it_is(worked: Shell, gate: Gate) -> None:
 
 
 def test_on_a_terminal_notes_do_not_stand_inside_a_line_of_text(worked: Shell, gate: Gate) -> None:
+    shown = Pause(60)
     gate.answer(
-        stream(*answers.openai("Lyon", finish=False), Do.CUT), stream(*answers.openai("Paris."))
+        stream(*answers.openai("Lyon", finish=False), shown, Do.CUT),
+        stream(*answers.openai("Paris.")),
     )
-    _, seen = worked.run_on_terminal("chat", "?", "--stream")
+    run = partial(worked.run_on_terminal, until=b"Lyon", then=shown.over.set)
+    _, seen = run("chat", "?", "--stream")
     assert re.search(rb"\nLyon\nretrying in .*\nrestarted: .*\nParis\.\ndone ", seen)
 
 

@@ -192,12 +192,18 @@ class Cluster:
         until(self._whole, "the cluster stands", within=60)
 
     def _whole(self) -> bool:
-        """Tell whether all take commands, and each master has a replica that follows it."""
+        """Tell whether all take commands, and each master has a replica that follows it.
+
+        Nobody is held for failed any more, either: a replica may still take over from whom it holds
+        for that, though he is back, and what he has taken since is lost.
+        """
         try:
             for server in self._servers:
                 with _client(server) as client:
                     slots = client.execute_command("CLUSTER SLOTS")
                     if _info(client)["cluster_state"] != "ok" or not self._all_served(slots):
+                        return False
+                    if any({"fail", "fail?"} & flags for flags in _flags(client)):
                         return False
                     if client.role()[0] == b"slave" and client.role()[3] != b"connected":
                         return False
@@ -263,6 +269,12 @@ class Apart:
 
 def _client(server: embedded.EmbeddedServer) -> Any:
     return redis.Redis.from_url(server.url, socket_timeout=10)
+
+
+def _flags(client: Any) -> list[set[str]]:
+    """Return what a server holds each one for that it knows."""
+    nodes = client.execute_command("CLUSTER NODES").values()
+    return [set(node["flags"].split(",")) for node in nodes]
 
 
 def _size(server: embedded.EmbeddedServer) -> int:

@@ -7,7 +7,8 @@ INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 BENCH := $(VENV)/bench
 NODE := tests/node_modules/.installed
-# Suites that measure, and want the machine for themselves. The others mostly wait: two run at once.
+# Suites that measure, and want the machine for themselves. The others mostly wait: three run at
+# once.
 ALONE := tests/bench tests/endurance
 LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
@@ -27,7 +28,7 @@ help: ## Show what there is to make
 install: $(INSTALLED) ## Install router-worker into .venv, every file by its hash
 
 test: lint audit $(NODE) ## Check everything; ARGS='-k retry' goes to pytest
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ALONE:%=--ignore %) $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup $(ALONE:%=--ignore %) $(ARGS)
 	$(BIN)/python -m pytest $(ALONE) $(ARGS) || [ $$? -eq 5 ]    # 5: ARGS leave none of them
 
 lint: $(TOOLS) ## Check style, types, who imports whom, and for what is often unsafe

@@ -30,8 +30,8 @@ STEADY = stream(HEAD, *(step for one in REST for step in (Pause(0.15), one)))
 #: Longest way of a task that is handed back to another worker's answer, in seconds: below the 20 s
 #: of a lease, and of a doorbell that somebody must ring again.
 SOON_S = 15.0
-#: What a worker may need beyond its grace to leave, in seconds: what the examples in deploy/ give it.
-#: It is 1 to 2 where nothing is in its way.
+#: What a worker may need beyond its grace to leave, in seconds: what the examples in deploy/ give
+#: it. It is 1 to 2 where nothing is in its way.
 LEAVE_S = 15.0
 
 
